@@ -1,0 +1,1 @@
+//! A Linux kernel into guest RAM, and where to start it.

@@ -1,0 +1,1 @@
+//! Device models: PCI, virtio, balloon, serial, power.

@@ -1,0 +1,1 @@
+//! Guest RAM and the host memory behind it.

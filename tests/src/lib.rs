@@ -1,0 +1,1 @@
+//! The lab: real guests on a real host, and the harness of the tests in it.
