@@ -1,1 +1,23 @@
 //! Ballast: a KVM virtual machine monitor for people who care where guest memory is.
+//!
+//! Three flows explain the crate. *Start*: [`cli`] → [`config`] → [`machine`]: backends are opened and filled, KVM gets
+//! its slots, devices go on their buses, the kernel is loaded, the vCPU threads wait at their [`gate`]. *Command*:
+//! [`control`] turns bytes from a socket into calls on [`machine::Machine`] and news of the machine into events.
+//! *Release* happens in the devices' own threads; this crate only hears of it as [`news`].
+//!
+//! Only this crate knows KVM, JSON, threads and the command line.
+
+pub mod cli;
+pub mod config;
+pub mod control;
+pub mod event_loop;
+pub mod gate;
+pub mod host;
+pub mod kvm;
+pub mod machine;
+pub mod news;
+pub mod platform;
+pub mod run_state;
+pub mod stage;
+pub mod starvation;
+pub mod vcpu_thread;

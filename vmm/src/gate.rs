@@ -1,0 +1,108 @@
+//! The gate that every vCPU thread passes before it enters the guest: open, shut, or gone.
+//!
+//! Shutting is two steps that this file keeps in order: the flag first, so that a vCPU on its way in sees it, then the
+//! kick of [`crate::kvm::kick`], so that a vCPU inside comes out. The one who shut the gate waits until all are parked.
+
+use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
+
+use crate::kvm::kick::Kicker;
+
+/// How long a kicked vCPU may take before it is kicked again. One kick is enough; this bounds the cost of being wrong.
+const KICK_AGAIN: Duration = Duration::from_millis(20);
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Door {
+    Open,
+    Shut,
+    Gone,
+}
+
+#[derive(Debug)]
+struct State {
+    door: Door,
+    parked: usize,
+}
+
+/// Shared by the vCPU threads, which pass it, and the machine, which opens and shuts it.
+#[derive(Debug)]
+pub struct Gate {
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+impl Default for Gate {
+    fn default() -> Gate {
+        Gate { state: Mutex::new(State { door: Door::Shut, parked: 0 }), changed: Condvar::new() }
+    }
+}
+
+impl Gate {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // The state is a flag and a count, both valid at any time: a panic elsewhere cannot have broken them.
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits while the gate is shut. `parked` runs when the wait begins, `released` when it ends. False means that the
+    /// machine is gone and the thread shall end.
+    pub fn pass(&self, parked: impl FnOnce(), released: impl FnOnce()) -> bool {
+        let mut state = self.lock();
+        if state.door == Door::Open {
+            return true;
+        }
+        parked();
+        state.parked += 1;
+        self.changed.notify_all();
+        while state.door == Door::Shut {
+            state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+        }
+        state.parked -= 1;
+        released();
+        state.door == Door::Open
+    }
+
+    /// Shuts the gate without waiting: what a vCPU thread does when its guest can go no further.
+    pub fn halt(&self) {
+        let mut state = self.lock();
+        if state.door == Door::Open {
+            state.door = Door::Shut;
+        }
+    }
+
+    /// Shuts the gate and waits until all `kickers`' threads are parked, at most `deadline`. True when they are.
+    pub fn shut(&self, kickers: &[Kicker], deadline: Duration) -> bool {
+        self.halt();
+        let end = Instant::now() + deadline;
+        loop {
+            for kicker in kickers {
+                kicker.kick();
+            }
+            let state = self.lock();
+            let (state, _) = self
+                .changed
+                .wait_timeout_while(state, KICK_AGAIN, |state| state.parked < kickers.len())
+                .unwrap_or_else(PoisonError::into_inner);
+            if state.parked >= kickers.len() {
+                return true;
+            }
+            if Instant::now() >= end {
+                return false;
+            }
+        }
+    }
+
+    /// Lets the vCPUs run.
+    pub fn open(&self) {
+        let mut state = self.lock();
+        if state.door == Door::Shut {
+            state.door = Door::Open;
+            self.changed.notify_all();
+        }
+    }
+
+    /// Sends the parked threads home, for good.
+    pub fn remove(&self) {
+        self.lock().door = Door::Gone;
+        self.changed.notify_all();
+    }
+}

@@ -1,0 +1,75 @@
+//! What other threads tell the main loop: a channel, and an eventfd that wakes the loop.
+
+use std::io;
+use std::sync::Arc;
+use std::sync::mpsc::{self, Receiver, Sender};
+
+use memory::size::ByteSize;
+use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
+
+use crate::starvation::Starvation;
+
+/// Something that happened outside the main thread.
+#[derive(Debug)]
+pub enum News {
+    /// The guest asked for a reset, or reset itself by a triple fault.
+    GuestReset,
+    /// The guest turned itself off.
+    GuestPowerOff,
+    /// A vCPU or a device needs a page that the host cannot supply.
+    Starved(Starvation),
+    /// A vCPU cannot go on; the text says why.
+    VcpuFailed {
+        /// Index of the vCPU.
+        vcpu: u8,
+        /// What happened, for a person.
+        reason: String,
+    },
+    /// The balloon reached a new size; what is left to the guest.
+    BalloonActual(ByteSize),
+}
+
+/// The sending half; every thread has its own.
+#[derive(Clone, Debug)]
+pub struct NewsSender {
+    channel: Sender<News>,
+    wake: Arc<EventFd>,
+}
+
+impl NewsSender {
+    /// Hands `news` to the main loop. When the loop is gone the machine is ending, and nobody needs the news.
+    pub fn send(&self, news: News) {
+        if self.channel.send(news).is_ok() && self.wake.write(1).is_err() {
+            // EAGAIN: the counter is full, so the loop is awake already.
+            tracing::trace!("the main loop was already woken");
+        }
+    }
+}
+
+/// The receiving half, owned by the main loop.
+#[derive(Debug)]
+pub struct NewsReceiver {
+    channel: Receiver<News>,
+    wake: Arc<EventFd>,
+}
+
+impl NewsReceiver {
+    /// The eventfd to wait on.
+    pub fn wake(&self) -> &EventFd {
+        &self.wake
+    }
+
+    /// All news there is now.
+    pub fn drain(&self) -> Vec<News> {
+        // An empty counter (EAGAIN) only means that there may be no news.
+        let _ = self.wake.read();
+        self.channel.try_iter().collect()
+    }
+}
+
+/// A new channel.
+pub fn channel() -> io::Result<(NewsSender, NewsReceiver)> {
+    let wake = Arc::new(EventFd::new(EFD_NONBLOCK)?);
+    let (sender, receiver) = mpsc::channel();
+    Ok((NewsSender { channel: sender, wake: wake.clone() }, NewsReceiver { channel: receiver, wake }))
+}
