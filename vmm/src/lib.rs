@@ -7,6 +7,7 @@
 //!
 //! Only this crate knows KVM, JSON, threads and the command line.
 
+pub mod build;
 pub mod cli;
 pub mod config;
 pub mod control;
@@ -17,6 +18,7 @@ pub mod kvm;
 pub mod machine;
 pub mod news;
 pub mod platform;
+pub mod progress;
 pub mod run_state;
 pub mod stage;
 pub mod starvation;

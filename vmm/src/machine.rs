@@ -1,15 +1,28 @@
 //! The machine: everything between a [`Config`] and a running guest, and what a user may do to it.
+//!
+//! The main thread owns it. Nothing here waits for the guest, except that stopping waits until the vCPUs are out of it.
 
+use std::io;
 use std::sync::Arc;
 
 use devices::fault::Faults;
+use devices::power::Power;
+use devices::serial::SerialPort;
 use devices::virtio::balloon::BalloonHandle;
 use memory::ram::Ram;
+use memory::size::ByteSize;
 
-use crate::control::event::Event;
+use crate::build::{self, Parts};
+use crate::config::Config;
+use crate::control::event::{Event, ShutdownReason};
+use crate::host::signals::MissingPages;
+use crate::news::{News, NewsSender};
 use crate::run_state::RunState;
+use crate::stage::{Freezer, Stage};
+use crate::starvation::Starvation;
+use crate::vcpu_thread::VcpuThreads;
 
-/// Why a machine could not be built or could not do what was asked.
+/// Why a machine could not do what was asked.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The state of the machine does not allow it.
@@ -20,9 +33,12 @@ pub enum Error {
         /// The state that was asked for.
         to: RunState,
     },
+    /// A vCPU did not leave the guest in time.
+    #[error("a vCPU did not stop in time")]
+    StopTimeout,
     /// The power button could not be pressed.
     #[error("cannot press the power button")]
-    PowerButton(#[source] std::io::Error),
+    PowerButton(#[source] io::Error),
 }
 
 /// A vCPU as QMP shows it.
@@ -34,42 +50,173 @@ pub struct VcpuInfo {
     pub thread_id: i32,
 }
 
+/// How a machine ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// The guest or a user ended it.
+    Ended,
+    /// It could not go on.
+    Failed,
+}
+
 /// A machine, built and ready.
 #[derive(Debug)]
 pub struct Machine {
     name: Option<String>,
     run_state: RunState,
-    ram: Ram,
-    balloon: Option<BalloonHandle>,
-    faults: Arc<Faults>,
-    vcpus: Vec<VcpuInfo>,
+    outcome: Option<Outcome>,
+    /// Whether somebody could say `cont`.
+    attended: bool,
+    threads: VcpuThreads,
+    parts: Parts,
     events: Vec<Event>,
+    freezer: Freezer,
 }
 
 impl Machine {
+    /// Builds the machine of `config`. Its vCPUs wait; [`Machine::cont`] lets them run.
+    pub fn build(config: &Config, news: &NewsSender, freezer: Freezer) -> Result<Machine, build::Error> {
+        let (parts, vcpus) = build::parts(config, news, freezer)?;
+        let threads = VcpuThreads::spawn(vcpus, news).map_err(build::Error::Threads)?;
+        Ok(Machine {
+            name: config.name.clone(),
+            run_state: RunState::Prelaunch,
+            outcome: None,
+            attended: config.is_attended(),
+            threads,
+            parts,
+            events: Vec::new(),
+            freezer,
+        })
+    }
+
     /// The state now.
     pub fn run_state(&self) -> RunState {
         self.run_state
     }
 
+    /// How the machine ended, once it has.
+    pub fn outcome(&self) -> Option<Outcome> {
+        self.outcome
+    }
+
     /// Stops the vCPUs; does nothing when they do not run.
     pub fn stop(&mut self) -> Result<(), Error> {
-        todo!()
+        match self.run_state {
+            RunState::Running => {
+                let stopped = self.threads.pause();
+                self.become_state(RunState::Paused)?;
+                self.events.push(Event::Stop);
+                if stopped { Ok(()) } else { Err(Error::StopTimeout) }
+            }
+            _ => Ok(()),
+        }
     }
 
-    /// Lets the vCPUs run; does nothing when they do.
+    /// Lets the vCPUs run; does nothing when they do. After missing memory, everything that met it tries again.
     pub fn cont(&mut self) -> Result<(), Error> {
-        todo!()
+        if self.run_state == RunState::Running {
+            return Ok(());
+        }
+        let from = self.run_state;
+        self.become_state(RunState::Running)?;
+        match from {
+            RunState::Prelaunch => self.freezer.reached(Stage::Booting),
+            RunState::MemoryStarved => MissingPages::retry(),
+            _ => {}
+        }
+        self.events.push(Event::Resume);
+        self.threads.resume();
+        Ok(())
     }
 
-    /// Presses the power button.
+    /// Presses the power button; what follows is the guest's decision.
     pub fn system_powerdown(&mut self) -> Result<(), Error> {
-        todo!()
+        self.events.push(Event::Powerdown);
+        self.parts.power.press_power_button().map_err(Error::PowerButton)
     }
 
-    /// Ends the machine because a QMP client said so.
+    /// Ends the machine because a client of QMP or the monitor said so.
     pub fn quit(&mut self) {
-        todo!()
+        self.shut_down(Outcome::Ended, false, ShutdownReason::HostQmpQuit);
+    }
+
+    /// Ends the machine because a signal said so.
+    pub fn end_by_signal(&mut self) {
+        self.shut_down(Outcome::Ended, false, ShutdownReason::HostSignal);
+    }
+
+    /// Takes notice of something that another thread told.
+    pub fn hear(&mut self, news: News) {
+        match news {
+            News::GuestReset => self.shut_down(Outcome::Ended, true, ShutdownReason::GuestReset),
+            News::GuestPowerOff => self.shut_down(Outcome::Ended, true, ShutdownReason::GuestShutdown),
+            News::Starved(starvation) => self.starve(starvation),
+            News::VcpuFailed { vcpu, reason } => {
+                eprintln!("ballast: vCPU {vcpu} cannot go on: {reason}");
+                // Ends below in any case; only an ended machine refuses, and it cannot fail any more.
+                let _ = self.become_state(RunState::InternalError);
+                self.shut_down(Outcome::Failed, false, ShutdownReason::HostError);
+            }
+            News::BalloonActual(actual) => self.balloon_moved(actual),
+        }
+    }
+
+    /// A thread of ours met a missing page at a host address. False when the address is not guest memory.
+    pub fn missing_page(&mut self, host_address: u64) -> bool {
+        let Some((address, _)) = self.parts.ram.locate(host_address) else { return false };
+        self.starve(Starvation::of_device(address));
+        true
+    }
+
+    /// Stops, tells what is missing, and waits for `cont`; where nobody could say that, ends.
+    fn starve(&mut self, starvation: Starvation) {
+        if !self.run_state.may_become(RunState::MemoryStarved) {
+            return;
+        }
+        if !self.threads.pause() {
+            tracing::warn!("a vCPU did not stop in time");
+        }
+        let diagnosis = starvation.diagnose(&self.parts.ram);
+        self.run_state = RunState::MemoryStarved;
+        self.events.push(Event::Stop);
+        self.events.push(Event::MemoryStarved(diagnosis.clone()));
+        if self.attended {
+            eprintln!("ballast: {diagnosis}; the guest is stopped, 'cont' tries again");
+        } else {
+            eprintln!("ballast: {diagnosis}; without -qmp or -monitor nobody can let the guest go on");
+            self.shut_down(Outcome::Failed, false, ShutdownReason::HostError);
+        }
+    }
+
+    fn balloon_moved(&mut self, actual: ByteSize) {
+        let target = self.balloon().map_or(actual, BalloonHandle::target);
+        let half = (self.parts.ram.size().bytes() / 2).saturating_add(target.bytes() / 2);
+        if target < self.parts.ram.size() && actual.bytes() <= half {
+            self.freezer.reached(Stage::InflateHalf);
+        }
+        self.events.push(Event::BalloonChange { actual });
+    }
+
+    fn shut_down(&mut self, outcome: Outcome, guest: bool, reason: ShutdownReason) {
+        if self.become_state(RunState::Shutdown).is_err() {
+            return;
+        }
+        if !self.threads.pause() {
+            tracing::warn!("a vCPU did not stop in time");
+        }
+        self.outcome = Some(outcome);
+        self.events.push(Event::Shutdown { guest, reason });
+    }
+
+    fn become_state(&mut self, to: RunState) -> Result<(), Error> {
+        let from = self.run_state;
+        if !from.may_become(to) {
+            return Err(Error::Transition { from, to });
+        }
+        tracing::debug!("run state: {from} -> {to}");
+        self.run_state = to;
+        Ok(())
     }
 
     /// `-name`.
@@ -79,22 +226,32 @@ impl Machine {
 
     /// The vCPUs, by index.
     pub fn vcpus(&self) -> &[VcpuInfo] {
-        &self.vcpus
+        self.threads.infos()
     }
 
     /// The guest's memory; for its sizes and states, never to be read or written here.
     pub fn ram(&self) -> &Ram {
-        &self.ram
+        &self.parts.ram
     }
 
     /// The balloon, where there is one.
     pub fn balloon(&self) -> Option<&BalloonHandle> {
-        self.balloon.as_ref()
+        self.parts.balloon.as_ref()
     }
 
     /// What the guest did wrong so far.
     pub fn faults(&self) -> &Faults {
-        &self.faults
+        &self.parts.faults
+    }
+
+    /// The guest's serial port, for input.
+    pub fn serial(&self) -> &Arc<SerialPort> {
+        &self.parts.serial
+    }
+
+    /// The power registers.
+    pub fn power(&self) -> &Arc<Power> {
+        &self.parts.power
     }
 
     /// Events that happened since the last call, oldest first.

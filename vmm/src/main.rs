@@ -1,3 +1,92 @@
-//! placeholder
+//! The program `ballast`. Exit codes: 0 the guest ended, 1 an error before it started, 2 a failure while it ran.
 
-fn main() {}
+use std::error::Error;
+use std::io::{IsTerminal, stderr};
+use std::process::ExitCode;
+
+use tracing_subscriber::EnvFilter;
+use vmm::cli::{self, Command};
+use vmm::config::Config;
+use vmm::control::Control;
+use vmm::event_loop::MainLoop;
+use vmm::host::signals::{EndingSignals, MissingPages};
+use vmm::machine::{Machine, Outcome};
+use vmm::news;
+use vmm::stage::{Freezer, Stage};
+
+/// An error before the guest ran.
+const NOT_STARTED: u8 = 1;
+/// A failure while it ran.
+const FAILED: u8 = 2;
+
+fn main() -> ExitCode {
+    match cli::parse(std::env::args_os()) {
+        Ok(Command::Help(text)) => {
+            print!("{text}");
+            ExitCode::SUCCESS
+        }
+        Ok(Command::Version) => {
+            println!("ballast {}", env!("CARGO_PKG_VERSION"));
+            ExitCode::SUCCESS
+        }
+        Ok(Command::Run(args)) => run(args),
+        Err(error) => report(&error, NOT_STARTED),
+    }
+}
+
+fn run(args: cli::Args) -> ExitCode {
+    let config = match Config::new(args) {
+        Ok(config) => config,
+        Err(error) => return report(&error, NOT_STARTED),
+    };
+    start_log(config.verbose);
+    let main_loop = match prepare(&config) {
+        Ok(main_loop) => main_loop,
+        Err(error) => return report(&*error, NOT_STARTED),
+    };
+    match main_loop.run() {
+        Ok(Outcome::Ended) => ExitCode::SUCCESS,
+        Ok(Outcome::Failed) => ExitCode::from(FAILED),
+        Err(error) => report(&error, FAILED),
+    }
+}
+
+/// Everything up to the point where the guest runs.
+fn prepare(config: &Config) -> Result<MainLoop, Box<dyn Error>> {
+    let freezer = Freezer::from_environment();
+    // Signals first: every thread inherits the mask.
+    let signals = EndingSignals::new()?;
+    let missing = MissingPages::watch()?;
+    let control = Control::bind(config)?;
+    freezer.reached(Stage::Sockets);
+    let (sender, receiver) = news::channel()?;
+    let mut machine = Machine::build(config, &sender, freezer)?;
+    if !config.start_paused {
+        machine.cont()?;
+    }
+    Ok(MainLoop::new(config, machine, control, receiver, signals, missing)?)
+}
+
+fn start_log(verbose: bool) {
+    let default = if verbose { "info" } else { "warn" };
+    let filter = EnvFilter::try_from_env("BALLAST_LOG").unwrap_or_else(|_| EnvFilter::new(default));
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(stderr)
+        .with_ansi(stderr().is_terminal())
+        .with_target(false)
+        .init();
+}
+
+/// Prints an error and everything that caused it, on one line.
+fn report(error: &dyn Error, code: u8) -> ExitCode {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(source) = cause {
+        text.push_str(": ");
+        text.push_str(&source.to_string());
+        cause = source.source();
+    }
+    eprintln!("ballast: {text}");
+    ExitCode::from(code)
+}

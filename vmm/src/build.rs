@@ -1,0 +1,213 @@
+//! From a [`Config`] to the parts of a machine, in the order in which things depend on each other.
+
+use std::fs::File;
+use std::io::{self, Write};
+use std::sync::Arc;
+
+use boot::BootPlatform;
+use devices::bus::{Bus, BusError, BusKind};
+use devices::fault::Faults;
+use devices::pci::PciRoot;
+use devices::power::{KEYBOARD_PORT, KeyboardReset, POWER_PORTS, Power};
+use devices::serial::{SERIAL_PORTS, SerialPort};
+use devices::virtio::balloon::{Balloon, BalloonHandle, BalloonNews};
+use devices::virtio::pci::VirtioPci;
+use memory::layout;
+use memory::ram::Ram;
+use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
+
+use crate::config::{Config, SerialSpec};
+use crate::kvm::kick::ExitFlag;
+use crate::kvm::vcpu::{Buses, Vcpu};
+use crate::kvm::vm::Vm;
+use crate::kvm::{self, cpuid, kick};
+use crate::news::{News, NewsSender};
+use crate::platform::Platform;
+use crate::progress::Progress;
+use crate::stage::{Freezer, Stage};
+
+/// Why a machine could not be built.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The kernel, the initramfs or the command line cannot be used.
+    #[error(transparent)]
+    Boot(#[from] boot::LoadError),
+    /// The KVM of this host cannot be used.
+    #[error(transparent)]
+    Kvm(#[from] kvm::Error),
+    /// Guest memory could not be had as asked.
+    #[error(transparent)]
+    Memory(#[from] memory::ram::RamError),
+    /// KVM refused the machine.
+    #[error(transparent)]
+    Vm(#[from] kvm::vm::Error),
+    /// KVM refused a vCPU.
+    #[error(transparent)]
+    Vcpu(#[from] kvm::vcpu::Error),
+    /// KVM refused the state of a vCPU.
+    #[error(transparent)]
+    Setup(#[from] kvm::setup::Error),
+    /// KVM would not say what the processor can do.
+    #[error("cannot read the CPUID of this KVM")]
+    Cpuid(#[source] kvm_ioctls::Error),
+    /// A device could not be made.
+    #[error("cannot make the {device}")]
+    Device {
+        /// Which one.
+        device: &'static str,
+        /// The system's answer.
+        source: io::Error,
+    },
+    /// The balloon's PCI function could not be made.
+    #[error("cannot make the balloon device")]
+    Virtio(#[from] devices::virtio::pci::Error),
+    /// Two devices claim the same addresses: a bug of ours.
+    #[error(transparent)]
+    Bus(#[from] BusError),
+    /// The file of `-serial file:` cannot be written.
+    #[error("cannot open {} for the serial output", path.display())]
+    SerialFile {
+        /// Its path.
+        path: std::path::PathBuf,
+        /// The system's answer.
+        source: io::Error,
+    },
+    /// A vCPU thread could not be started.
+    #[error("cannot start a vCPU thread")]
+    Threads(#[source] io::Error),
+    /// The handler of the signal that stops vCPUs could not be installed.
+    #[error("cannot install the handler of the vCPU signal")]
+    Handler(#[source] vmm_sys_util::errno::Error),
+}
+
+fn device(device: &'static str) -> impl FnOnce(io::Error) -> Error {
+    move |source| Error::Device { device, source }
+}
+
+/// What a machine keeps, besides its vCPU threads.
+#[derive(Debug)]
+pub struct Parts {
+    /// Guest memory.
+    pub ram: Ram,
+    /// The KVM virtual machine.
+    pub vm: Vm,
+    /// What the guest did wrong.
+    pub faults: Arc<Faults>,
+    /// COM1.
+    pub serial: Arc<SerialPort>,
+    /// The ACPI power registers.
+    pub power: Arc<Power>,
+    /// Control of the balloon, if there is one.
+    pub balloon: Option<BalloonHandle>,
+}
+
+/// Makes everything. Nothing of the guest runs yet.
+pub fn parts(
+    config: &Config,
+    news: &NewsSender,
+    freezer: Freezer,
+) -> Result<(Parts, Vec<(Vcpu, ExitFlag)>), Error> {
+    // Everything that can be refused is refused before memory is taken.
+    boot::check(&config.boot, config.memory)?;
+    let kvm = kvm::open()?;
+    let output = serial_output(&config.serial)?;
+    kick::install_handler().map_err(Error::Handler)?;
+
+    let ram = Ram::open(config.backends.clone(), &Progress::new(freezer))?;
+    report_backends(&ram, config.verbose);
+    let vm = Vm::new(&kvm, ram.clone())?;
+    freezer.reached(Stage::Slots);
+
+    let faults = Arc::new(Faults::default());
+    let line = || EventFd::new(EFD_NONBLOCK);
+    let serial_line = line().map_err(device("serial port"))?;
+    vm.connect_line(&serial_line, layout::COM1_GSI)?;
+    let serial = Arc::new(SerialPort::new(serial_line, output));
+    let power_line = line().map_err(device("power registers"))?;
+    vm.connect_line(&power_line, layout::GED_GSI)?;
+    let power = Arc::new(Power::new(power_line));
+    let pci = PciRoot::new(faults.clone());
+    let balloon = add_balloon(config, &ram, &vm, &pci, &faults, news)?;
+
+    let mut ports = Bus::new(BusKind::Ports, faults.clone());
+    ports.insert(layout::COM1_PORT, SERIAL_PORTS, serial.clone())?;
+    ports.insert(layout::POWER_PORT, POWER_PORTS, power.clone())?;
+    ports.insert(KEYBOARD_PORT, 1, Arc::new(KeyboardReset))?;
+    let mut mmio = Bus::new(BusKind::Mmio, faults.clone());
+    mmio.insert(layout::ECAM_START, layout::ECAM_SIZE, pci.ecam())?;
+    let window = layout::PCI32_WINDOW_END - layout::PCI32_WINDOW_START;
+    mmio.insert(layout::PCI32_WINDOW_START, window, pci.window())?;
+
+    let platform = BootPlatform {
+        apic_ids: (0..u32::from(config.vcpus)).collect(),
+        phys_bits: cpuid::physical_bits(&kvm).map_err(Error::Cpuid)?,
+        pci64_window: None,
+    };
+    let entry = boot::load(&ram, &config.boot, &platform)?;
+    freezer.reached(Stage::Loaded);
+
+    let buses = Buses { ports: Arc::new(ports), mmio: Arc::new(mmio) };
+    let mut vcpus = Vec::new();
+    for index in 0..config.vcpus {
+        let cpuid = cpuid::for_vcpu(&kvm, index, config.vcpus).map_err(Error::Cpuid)?;
+        let vcpu = Vcpu::new(&vm, index, &cpuid, buses.clone(), ram.clone())?;
+        if index == 0 {
+            vcpu.start_at(&entry)?;
+        }
+        let flag = vcpu.exit_flag(&vm)?;
+        vcpus.push((vcpu, flag));
+    }
+    Ok((Parts { ram, vm, faults, serial, power, balloon }, vcpus))
+}
+
+fn serial_output(spec: &SerialSpec) -> Result<Box<dyn Write + Send>, Error> {
+    Ok(match spec {
+        SerialSpec::Stdio => Box::new(io::stdout()),
+        SerialSpec::None => Box::new(io::sink()),
+        SerialSpec::File(path) => {
+            let file = File::create(path).map_err(|source| Error::SerialFile { path: path.clone(), source })?;
+            Box::new(file)
+        }
+    })
+}
+
+/// What was asked of each backend and what took effect: warnings always, the rest with `-v`.
+fn report_backends(ram: &Ram, verbose: bool) {
+    for backend in ram.backends() {
+        for warning in backend.warnings() {
+            eprintln!("ballast: warning: {warning}");
+        }
+        if verbose {
+            eprintln!("ballast: {}", backend.summary());
+        }
+    }
+}
+
+fn add_balloon(
+    config: &Config,
+    ram: &Ram,
+    vm: &Vm,
+    pci: &PciRoot,
+    faults: &Arc<Faults>,
+    news: &NewsSender,
+) -> Result<Option<BalloonHandle>, Error> {
+    let Some(spec) = &config.balloon else { return Ok(None) };
+    let mut platform = Platform::default();
+    let news = news.clone();
+    let (handle, balloon) = Balloon::new(
+        spec.clone(),
+        ram.clone(),
+        Box::new(move |BalloonNews::Actual(actual)| news.send(News::BalloonActual(actual))),
+    );
+    let place = platform.place(balloon.vectors(), vm.routes()).map_err(device("balloon device"))?;
+    let function = VirtioPci::new(
+        Box::new(balloon),
+        ram.clone(),
+        place.vectors,
+        vm.doorbells(),
+        faults.clone(),
+        place.bar,
+    )?;
+    pci.add(place.slot, function);
+    Ok(Some(handle))
+}

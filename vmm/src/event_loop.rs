@@ -1,0 +1,208 @@
+//! The main thread: one loop over control sockets, signals, the terminal, and what other threads tell.
+
+use std::io::{self, Read};
+use std::os::fd::{AsFd, AsRawFd, RawFd};
+
+use event_manager::{EventManager, EventOps, Events, MutEventSubscriber, SubscriberOps};
+use rustix::event::{PollFd, PollFlags, poll};
+use rustix::time::Timespec;
+use vmm_sys_util::epoll::EventSet;
+
+use crate::config::{Config, MonitorSpec, SerialSpec};
+use crate::control::Control;
+use crate::host::signals::{EndingSignals, MissingPages};
+use crate::host::terminal::RawTerminal;
+use crate::machine::{Machine, Outcome};
+use crate::news::NewsReceiver;
+
+/// Why the loop could not run.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The terminal could not be prepared.
+    #[error("cannot prepare the terminal")]
+    Terminal(#[source] io::Error),
+    /// The event manager failed.
+    #[error("the event loop failed: {0}")]
+    Loop(event_manager::Error),
+}
+
+/// How long the loop waits before it offers input again that the guest's serial port had no room for.
+const OFFER_AGAIN_MS: i32 = 10;
+/// How much of stdin is read at once.
+const INPUT_CHUNK: usize = 256;
+
+/// What an event is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u32)]
+enum Source {
+    Control,
+    News,
+    Signals,
+    MissingPage,
+    Stdin,
+}
+
+/// Who gets what is typed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum StdinUser {
+    Nobody,
+    Serial,
+    Monitor,
+}
+
+/// Everything that the main thread owns.
+#[derive(Debug)]
+pub struct MainLoop {
+    machine: Machine,
+    control: Control,
+    news: NewsReceiver,
+    signals: EndingSignals,
+    missing: MissingPages,
+    stdin: StdinUser,
+    /// Typed, but not yet taken by the serial port.
+    typed: Vec<u8>,
+    // Restores the terminal when the loop ends.
+    _terminal: Option<RawTerminal>,
+}
+
+impl MainLoop {
+    /// A loop around `machine`.
+    pub fn new(
+        config: &Config,
+        machine: Machine,
+        control: Control,
+        news: NewsReceiver,
+        signals: EndingSignals,
+        missing: MissingPages,
+    ) -> Result<MainLoop, Error> {
+        let stdin = match (&config.serial, &config.monitor) {
+            (SerialSpec::Stdio, _) => StdinUser::Serial,
+            (_, MonitorSpec::Stdio) => StdinUser::Monitor,
+            _ => StdinUser::Nobody,
+        };
+        let terminal = match stdin {
+            StdinUser::Serial => RawTerminal::new().map_err(Error::Terminal)?,
+            StdinUser::Monitor | StdinUser::Nobody => None,
+        };
+        Ok(MainLoop { machine, control, news, signals, missing, stdin, typed: Vec::new(), _terminal: terminal })
+    }
+
+    /// Runs until the machine has ended.
+    pub fn run(self) -> Result<Outcome, Error> {
+        let mut manager = EventManager::new().map_err(Error::Loop)?;
+        let id = manager.add_subscriber(self);
+        loop {
+            let this = manager.subscriber_mut(id).map_err(Error::Loop)?;
+            if let Some(outcome) = this.after_events() {
+                return Ok(outcome);
+            }
+            let timeout = if this.typed.is_empty() { -1 } else { OFFER_AGAIN_MS };
+            match manager.run_with_timeout(timeout) {
+                Ok(_) => {}
+                Err(event_manager::Error::Epoll(error)) if error.errno() == libc::EINTR => {}
+                Err(error) => return Err(Error::Loop(error)),
+            }
+        }
+    }
+
+    /// What follows every round: waiting input is offered again, and clients hear what happened.
+    fn after_events(&mut self) -> Option<Outcome> {
+        self.offer_typed();
+        for event in self.machine.take_events() {
+            self.control.emit(event);
+        }
+        self.machine.outcome()
+    }
+
+    fn offer_typed(&mut self) {
+        if !self.typed.is_empty() {
+            let taken = self.machine.serial().input(&self.typed);
+            self.typed.drain(..taken);
+        }
+    }
+
+    fn read_stdin(&mut self, ops: &mut EventOps) {
+        if !self.typed.is_empty() {
+            // The guest has not taken what came before; the kernel keeps the rest until it has.
+            return;
+        }
+        let mut chunk = [0; INPUT_CHUNK];
+        match io::stdin().lock().read(&mut chunk) {
+            Ok(0) => {
+                tracing::debug!("stdin has ended");
+                self.stdin = StdinUser::Nobody;
+                let _ = ops.remove(Events::empty_raw(io::stdin().as_raw_fd()));
+            }
+            Ok(length) => match self.stdin {
+                StdinUser::Serial => {
+                    self.typed.extend_from_slice(&chunk[..length]);
+                    self.offer_typed();
+                }
+                StdinUser::Monitor => self.control.monitor_stdin(&chunk[..length], &mut self.machine),
+                StdinUser::Nobody => {}
+            },
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => {
+                tracing::warn!("cannot read stdin: {error}");
+                self.stdin = StdinUser::Nobody;
+                let _ = ops.remove(Events::empty_raw(io::stdin().as_raw_fd()));
+            }
+        }
+    }
+
+    fn missing_page(&mut self) {
+        let Some(address) = self.missing.take() else { return };
+        if !self.machine.missing_page(address) {
+            // Not guest memory: a bug of ours, or a broken executable. There is nothing to go back to.
+            eprintln!("ballast: bus error at {address:#x}, which is no guest memory");
+            std::process::abort();
+        }
+    }
+}
+
+impl MutEventSubscriber for MainLoop {
+    fn process(&mut self, events: Events, ops: &mut EventOps) {
+        match events.data() {
+            source if source == Source::Control as u32 => self.control.serve(&mut self.machine),
+            source if source == Source::News as u32 => {
+                for news in self.news.drain() {
+                    self.machine.hear(news);
+                }
+            }
+            source if source == Source::Signals as u32 => {
+                while let Some(signal) = self.signals.next() {
+                    tracing::debug!("signal {signal}");
+                    self.machine.end_by_signal();
+                }
+            }
+            source if source == Source::MissingPage as u32 => self.missing_page(),
+            _ => self.read_stdin(ops),
+        }
+    }
+
+    fn init(&mut self, ops: &mut EventOps) {
+        let mut sources: Vec<(RawFd, Source)> = vec![
+            (self.control.fd().as_raw_fd(), Source::Control),
+            (self.news.wake().as_raw_fd(), Source::News),
+            (self.signals.as_fd().as_raw_fd(), Source::Signals),
+            (self.missing.wake().as_raw_fd(), Source::MissingPage),
+        ];
+        if self.stdin != StdinUser::Nobody && stdin_is_open() {
+            sources.push((io::stdin().as_raw_fd(), Source::Stdin));
+        }
+        for (fd, source) in sources {
+            if let Err(error) = ops.add(Events::with_data_raw(fd, source as u32, EventSet::IN)) {
+                // epoll refuses regular files and /dev/null (EPERM): nobody types there.
+                tracing::debug!("cannot watch {source:?}: {error:?}");
+            }
+        }
+    }
+}
+
+/// Whether stdin is a descriptor at all.
+fn stdin_is_open() -> bool {
+    let stdin = io::stdin();
+    let mut fds = [PollFd::new(&stdin, PollFlags::IN)];
+    poll(&mut fds, Some(&Timespec { tv_sec: 0, tv_nsec: 0 })).is_ok()
+        && !fds[0].revents().contains(PollFlags::NVAL)
+}

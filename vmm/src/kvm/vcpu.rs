@@ -1,0 +1,254 @@
+//! One vCPU: runs until something has to be done about it, and says what.
+
+use std::io;
+use std::sync::Arc;
+
+use devices::action::Action;
+use devices::bus::Bus;
+use kvm_bindings::{CpuId, KVM_EXIT_IO_OUT};
+use kvm_ioctls::{VcpuExit, VcpuFd};
+use memory::ram::Ram;
+use vm_memory::{Bytes, GuestAddress};
+
+use super::vm::Vm;
+use super::{kick::ExitFlag, setup};
+
+/// Where a guest's accesses outside its memory go.
+#[derive(Clone, Debug)]
+pub struct Buses {
+    /// Port I/O.
+    pub ports: Arc<Bus>,
+    /// Memory-mapped I/O.
+    pub mmio: Arc<Bus>,
+}
+
+/// Why a vCPU is out of the guest.
+#[derive(Debug)]
+pub enum Exit {
+    /// Served; run again.
+    Continue,
+    /// A kick or another signal: look at the gate.
+    Interrupted,
+    /// A device asks for something.
+    Action(Action),
+    /// The host could not supply a page of RAM; at this address where KVM told it.
+    MissingMemory(Option<GuestAddress>),
+    /// It cannot go on.
+    Failed(String),
+}
+
+/// An access to RAM that KVM could not make and handed out as if it were MMIO; its instruction is over, so it is made up
+/// for here.
+#[derive(Debug)]
+struct Lost {
+    address: GuestAddress,
+    length: usize,
+    written: Option<[u8; 8]>,
+}
+
+/// A vCPU of one VM.
+#[derive(Debug)]
+pub struct Vcpu {
+    fd: VcpuFd,
+    index: u8,
+    buses: Buses,
+    ram: Ram,
+    lost: Option<Lost>,
+}
+
+impl Vcpu {
+    /// Creates vCPU `index` with its CPUID and the state of a processor after firmware.
+    pub fn new(vm: &Vm, index: u8, cpuid: &CpuId, buses: Buses, ram: Ram) -> Result<Vcpu, Error> {
+        let fd = vm.fd().create_vcpu(u64::from(index)).map_err(|source| Error::Create { index, source })?;
+        fd.set_cpuid2(cpuid).map_err(|source| Error::Cpuid { index, source })?;
+        setup::common(&fd)?;
+        Ok(Vcpu { fd, index, buses, ram, lost: None })
+    }
+
+    /// Makes this the vCPU that starts the kernel.
+    pub fn start_at(&self, entry: &boot::Entry) -> Result<(), setup::Error> {
+        setup::entry(&self.fd, entry)
+    }
+
+    /// Index of this vCPU; its APIC id too.
+    pub fn index(&self) -> u8 {
+        self.index
+    }
+
+    /// The flag by which other threads get this vCPU out of the guest.
+    pub fn exit_flag(&self, vm: &Vm) -> Result<ExitFlag, Error> {
+        let index = self.index;
+        ExitFlag::map(&self.fd, vm.fd().run_size()).map_err(|source| Error::Share { index, source })
+    }
+
+    /// Tells the guest's clock that it stood still (KVM_KVMCLOCK_CTRL), so that its watchdogs do not bark.
+    pub fn clock_stopped(&self) {
+        // EINVAL: the guest has not set up a kvmclock, so there is nothing to tell.
+        if let Err(error) = self.fd.kvmclock_ctrl()
+            && error.errno() != libc::EINVAL
+        {
+            tracing::debug!("vCPU {}: KVM_KVMCLOCK_CTRL: {error}", self.index);
+        }
+    }
+
+    /// Takes back the request to leave the guest.
+    pub fn clear_exit_request(&mut self) {
+        self.fd.set_kvm_immediate_exit(0);
+    }
+
+    /// Runs the guest until the next exit and serves it.
+    pub fn run(&mut self) -> Exit {
+        if let Some(lost) = self.lost.take() {
+            self.repeat(&lost);
+        }
+        let exit = match self.fd.run() {
+            Ok(exit) => exit,
+            Err(error) => return self.run_error(error.errno()),
+        };
+        match exit {
+            VcpuExit::IoIn(..) | VcpuExit::IoOut(..) => self.port_io(),
+            VcpuExit::MmioRead(address, data) => {
+                if self.ram.region_at(GuestAddress(address)).is_some() {
+                    self.lost = Some(Lost { address: GuestAddress(address), length: data.len(), written: None });
+                    return Exit::MissingMemory(Some(GuestAddress(address)));
+                }
+                self.buses.mmio.read(address, data);
+                Exit::Continue
+            }
+            VcpuExit::MmioWrite(address, data) => {
+                if self.ram.region_at(GuestAddress(address)).is_some() {
+                    let mut written = [0; 8];
+                    written[..data.len()].copy_from_slice(data);
+                    let (address, length) = (GuestAddress(address), data.len());
+                    self.lost = Some(Lost { address, length, written: Some(written) });
+                    return Exit::MissingMemory(Some(address));
+                }
+                served(self.buses.mmio.write(address, data))
+            }
+            VcpuExit::MemoryFault { gpa, .. } => Exit::MissingMemory(Some(GuestAddress(gpa))),
+            // A triple fault: what a processor does about it is a reset.
+            VcpuExit::Shutdown => Exit::Action(Action::Reset),
+            VcpuExit::Intr | VcpuExit::IrqWindowOpen | VcpuExit::SetTpr => Exit::Continue,
+            VcpuExit::InternalError => Exit::Failed(self.internal_error()),
+            VcpuExit::FailEntry(reason, cpu) => {
+                Exit::Failed(format!("the processor refused to enter the guest: reason {reason:#x} on CPU {cpu}"))
+            }
+            other => Exit::Failed(format!("KVM returned with an unexpected exit: {other:?}")),
+        }
+    }
+
+    fn run_error(&self, errno: i32) -> Exit {
+        match errno {
+            libc::EINTR | libc::EAGAIN => Exit::Interrupted,
+            libc::EFAULT => Exit::MissingMemory(None),
+            _ => Exit::Failed(format!("KVM_RUN failed: {}", io::Error::from_raw_os_error(errno))),
+        }
+    }
+
+    /// Serves a port access. A string instruction hands over several items for the same port at once; each is an access
+    /// of its own to the device.
+    fn port_io(&mut self) -> Exit {
+        let run = self.fd.get_kvm_run();
+        // SAFETY: the exit reason was KVM_EXIT_IO, for which KVM fills this member of the union.
+        let io = unsafe { run.__bindgen_anon_1.io };
+        let size = usize::from(io.size).max(1);
+        let Ok(count) = usize::try_from(io.count) else { return Exit::Continue };
+        let Ok(offset) = usize::try_from(io.data_offset) else { return Exit::Continue };
+        // SAFETY: KVM puts size * count bytes at data_offset inside the mapping that starts with kvm_run
+        // (Documentation/virt/kvm/api.rst, 5), and the vCPU does not run while this borrow of it lasts.
+        let data = unsafe {
+            let start = std::ptr::from_mut(run).cast::<u8>().add(offset);
+            std::slice::from_raw_parts_mut(start, size * count)
+        };
+        let port = u64::from(io.port);
+        for item in data.chunks_exact_mut(size) {
+            if u32::from(io.direction) == KVM_EXIT_IO_OUT {
+                match self.buses.ports.write(port, item) {
+                    Action::None => {}
+                    action => return Exit::Action(action),
+                }
+            } else {
+                self.buses.ports.read(port, item);
+            }
+        }
+        Exit::Continue
+    }
+
+    /// Makes up for an access whose page was missing. Where it still is, the SIGBUS handler makes this thread wait.
+    fn repeat(&mut self, lost: &Lost) {
+        let result = match lost.written {
+            Some(data) => self.ram.memory().write_slice(&data[..lost.length], lost.address),
+            None => {
+                let mut data = [0; 8];
+                let result = self.ram.memory().read_slice(&mut data[..lost.length], lost.address);
+                // SAFETY: the last exit was KVM_EXIT_MMIO and the vCPU has not run since, so this member is the one that
+                // KVM takes the value of the read from.
+                unsafe { self.fd.get_kvm_run().__bindgen_anon_1.mmio.data = data };
+                result
+            }
+        };
+        if let Err(error) = result {
+            tracing::warn!("vCPU {}: access to {:#x} could not be repeated: {error}", self.index, lost.address.0);
+        }
+    }
+
+    /// Explains KVM_EXIT_INTERNAL_ERROR in terms of what a user can do.
+    fn internal_error(&mut self) -> String {
+        let run = self.fd.get_kvm_run();
+        // SAFETY: the exit reason was KVM_EXIT_INTERNAL_ERROR, for which KVM fills this member of the union.
+        let internal = unsafe { run.__bindgen_anon_1.internal };
+        let rip = self.fd.get_regs().map_or_else(|_| "unknown".to_owned(), |regs| format!("{:#x}", regs.rip));
+        if internal.suberror != kvm_bindings::KVM_INTERNAL_ERROR_EMULATION {
+            return format!("KVM gave up with internal error {} at RIP {rip}", internal.suberror);
+        }
+        // Data: flags, then the number of bytes and the bytes themselves (struct kvm_run, emulation_failure).
+        let bytes: Vec<u8> = internal.data[1..4].iter().flat_map(|word| word.to_le_bytes()).collect();
+        let length = usize::from(bytes[0]).min(15);
+        let has_bytes = internal.ndata >= 2 && internal.data[0] & 1 != 0;
+        let code = if has_bytes { &bytes[1..=length] } else { &[][..] };
+        let code: Vec<String> = code.iter().map(|byte| format!("{byte:02x}")).collect();
+        format!(
+            "this KVM cannot run this guest kernel: it failed to emulate the instruction at RIP {rip} [{}]",
+            code.join(" ")
+        )
+    }
+}
+
+fn served(action: Action) -> Exit {
+    match action {
+        Action::None => Exit::Continue,
+        action => Exit::Action(action),
+    }
+}
+
+/// Why a vCPU could not be made.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// KVM refused to create it.
+    #[error("KVM refused to create vCPU {index}")]
+    Create {
+        /// Which one.
+        index: u8,
+        /// Its answer.
+        source: kvm_ioctls::Error,
+    },
+    /// KVM refused its CPUID.
+    #[error("KVM refused the CPUID of vCPU {index}")]
+    Cpuid {
+        /// Which one.
+        index: u8,
+        /// Its answer.
+        source: kvm_ioctls::Error,
+    },
+    /// Its shared page could not be mapped.
+    #[error("cannot map the shared page of vCPU {index}")]
+    Share {
+        /// Which one.
+        index: u8,
+        /// The system's answer.
+        source: io::Error,
+    },
+    /// Its registers were refused.
+    #[error(transparent)]
+    Setup(#[from] setup::Error),
+}
