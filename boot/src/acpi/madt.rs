@@ -1,0 +1,66 @@
+//! MADT: CPUs and interrupt controllers (ACPI specification 6.5, section 5.2.12).
+//!
+//! `PCAT_COMPAT` is not set: the hardware-reduced machine has no 8259 as far as the guest is concerned, and Linux
+//! does not touch one. There is no interrupt source override, since there are no ISA interrupts to override: every
+//! device in the DSDT says itself which input of the IOAPIC is its own, and how that input behaves.
+
+use acpi_tables::madt::{EnabledStatus, IoApic, ProcessorLocalApic};
+use memory::layout::{IOAPIC, LAPIC};
+
+use super::{bytes, table as table_of};
+use crate::BootPlatform;
+
+const REVISION: u8 = 5;
+/// The highest APIC id and UID that the entry for xAPICs has room for; 255 means "all".
+const MAX_XAPIC: u32 = 254;
+const ENABLED: u32 = 1;
+const X2APIC: u8 = 9;
+const LAPIC_NMI: u8 = 4;
+const X2APIC_NMI: u8 = 10;
+/// NMIs arrive at the second local interrupt input of every CPU.
+const NMI_LINT: u8 = 1;
+
+/// The table for the platform's CPUs; their UIDs are their indices, as in the DSDT.
+pub(super) fn table(platform: &BootPlatform) -> Vec<u8> {
+    let mut content = Vec::new();
+    content.extend(low_word(LAPIC).to_le_bytes());
+    content.extend(0u32.to_le_bytes());
+
+    let mut any_x2apic = false;
+    for (uid, id) in (0u32..).zip(platform.apic_ids.iter().copied()) {
+        match (u8::try_from(uid), u8::try_from(id)) {
+            (Ok(short_uid), Ok(short_id)) if uid.max(id) <= MAX_XAPIC => {
+                content.extend(bytes(&ProcessorLocalApic::new(
+                    short_uid,
+                    short_id,
+                    EnabledStatus::Enabled,
+                )));
+            }
+            _ => {
+                any_x2apic = true;
+                content.extend([X2APIC, 16, 0, 0]);
+                for word in [id, ENABLED, uid] {
+                    content.extend(word.to_le_bytes());
+                }
+            }
+        }
+    }
+    content.extend(bytes(&IoApic::new(ioapic_id(platform), low_word(IOAPIC), 0)));
+    // Flags 0: polarity and trigger as usual for an NMI. UID of all ones: every CPU.
+    content.extend([LAPIC_NMI, 6, 0xff, 0, 0, NMI_LINT]);
+    if any_x2apic {
+        content.extend([X2APIC_NMI, 12, 0, 0, 0xff, 0xff, 0xff, 0xff, NMI_LINT, 0, 0, 0]);
+    }
+    table_of(*b"APIC", REVISION, &content)
+}
+
+/// An id behind those of the CPUs, as long as there is one; with x2APIC ids it no longer matters.
+fn ioapic_id(platform: &BootPlatform) -> u8 {
+    let highest = platform.apic_ids.iter().copied().max().unwrap_or(0);
+    u8::try_from(highest.saturating_add(1)).unwrap_or(0)
+}
+
+/// An address in the hole below 4 GiB.
+fn low_word(address: u64) -> u32 {
+    u32::try_from(address).unwrap_or(u32::MAX)
+}
