@@ -1,0 +1,123 @@
+use std::sync::Arc;
+
+use vmm_sys_util::eventfd::EFD_NONBLOCK;
+
+use super::*;
+
+const DATA: u64 = 0;
+const INTERRUPT_ENABLE: u64 = 1;
+const MODEM_CONTROL: u64 = 4;
+const LINE_STATUS: u64 = 5;
+
+#[derive(Clone, Default)]
+struct Out(Arc<Mutex<Vec<u8>>>);
+
+impl Write for Out {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.lock().unwrap().extend(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+struct Broken;
+
+impl Write for Broken {
+    fn write(&mut self, _: &[u8]) -> io::Result<usize> {
+        Err(io::ErrorKind::BrokenPipe.into())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+fn port(out: Box<dyn Write + Send>) -> (SerialPort, EventFd) {
+    let irq = EventFd::new(EFD_NONBLOCK).unwrap();
+    (SerialPort::new(irq.try_clone().unwrap(), out).unwrap(), irq)
+}
+
+fn read(port: &SerialPort, offset: u64) -> u8 {
+    let mut byte = [0];
+    port.read(offset, &mut byte);
+    byte[0]
+}
+
+fn drain(port: &SerialPort) -> Vec<u8> {
+    let mut got = Vec::new();
+    while read(port, LINE_STATUS) & 1 != 0 {
+        got.push(read(port, DATA));
+    }
+    got
+}
+
+#[test]
+fn writes_what_the_guest_prints() {
+    let out = Out::default();
+    let (port, irq) = port(Box::new(out.clone()));
+    for byte in b"hello" {
+        assert_eq!(port.write(DATA, &[*byte]), Action::None);
+    }
+    assert_eq!(*out.0.lock().unwrap(), b"hello");
+    assert!(irq.read().is_err(), "no interrupt before it is enabled");
+    let _ = port.write(INTERRUPT_ENABLE, &[2]);
+    assert!(irq.read().is_ok());
+}
+
+#[test]
+fn survives_an_output_that_fails() {
+    let (port, _) = port(Box::new(Broken));
+    let _ = port.write(DATA, b"x");
+    assert_eq!(read(&port, LINE_STATUS) & 0x20, 0x20, "ready for the next byte");
+}
+
+#[test]
+fn input_reaches_the_guest_in_order() {
+    let (port, irq) = port(Box::new(io::sink()));
+    let _ = port.write(INTERRUPT_ENABLE, &[1]);
+    let text: Vec<u8> = (0..=255).collect();
+    assert_eq!(port.input(&text), 256);
+    assert!(irq.read().is_ok());
+    assert_eq!(drain(&port), text);
+    assert_eq!(read(&port, DATA), 0);
+}
+
+/// A guest that does not read costs a bounded backlog; the source is told when to go on.
+#[test]
+fn input_is_bounded() {
+    let (port, _) = port(Box::new(io::sink()));
+    let flood = vec![7; 100_000];
+    let taken = port.input(&flood);
+    assert_eq!(taken, BACKLOG);
+    // What moved on into the UART makes room for so much more.
+    assert!(port.input(&flood) <= 64);
+    assert_eq!(port.input(&flood), 0);
+    assert!(port.room().read().is_err());
+    assert!(drain(&port).len() >= taken);
+    assert!(port.room().read().is_ok());
+    assert!(port.input(b"more") == 4);
+}
+
+#[test]
+fn input_waits_for_the_end_of_loopback() {
+    let (port, _) = port(Box::new(io::sink()));
+    let _ = port.write(MODEM_CONTROL, &[0x10]);
+    assert_eq!(port.input(b"abc"), 3);
+    assert_eq!(read(&port, LINE_STATUS) & 1, 0);
+    let _ = port.write(MODEM_CONTROL, &[0]);
+    assert_eq!(drain(&port), b"abc");
+}
+
+#[test]
+fn takes_any_width_and_offset() {
+    let (port, _) = port(Box::new(io::sink()));
+    for offset in 0..SERIAL_PORTS {
+        for len in [1, 2, 4, 8] {
+            port.read(offset, &mut vec![0; len]);
+            let _ = port.write(offset, &vec![0xff; len]);
+        }
+    }
+}

@@ -1,0 +1,164 @@
+//! The thread that owns a device and its rings.
+//!
+//! It waits for three kinds of bells: orders of the transport, the device's own event, and kicks. One turn of the
+//! loop takes the orders, then what the device's user wants, then serves the queues; then it publishes what changed.
+
+use std::io;
+use std::os::fd::AsRawFd;
+use std::sync::Arc;
+
+use memory::ram::Ram;
+use vmm_sys_util::epoll::{ControlOperation, Epoll, EpollEvent, EventSet};
+use vmm_sys_util::eventfd::EventFd;
+
+use crate::fault::GuestFault;
+
+use super::VirtioDevice;
+use super::pci::shared::{Orders, Shared};
+use super::queue::{QueueError, VirtQueue};
+
+/// Epoll tokens; a queue's is its index.
+const ORDERS: u64 = u64::MAX;
+const DEVICE: u64 = u64::MAX - 1;
+
+/// Events taken from one wait; what does not fit comes with the next.
+const EVENTS: usize = 16;
+
+pub(super) struct Worker {
+    device: Box<dyn VirtioDevice>,
+    ram: Ram,
+    shared: Arc<Shared>,
+    epoll: Epoll,
+    /// Empty unless the driver is ready and nothing is broken.
+    queues: Vec<VirtQueue>,
+    /// The driver's configuration as last seen; kept for its capacity.
+    config: Vec<u8>,
+}
+
+impl Worker {
+    pub(super) fn new(device: Box<dyn VirtioDevice>, ram: Ram, shared: Arc<Shared>) -> io::Result<Worker> {
+        let epoll = Epoll::new()?;
+        let watch = |bell: &EventFd, token| {
+            epoll.ctl(
+                ControlOperation::Add,
+                bell.as_raw_fd(),
+                EpollEvent::new(EventSet::IN, token),
+            )
+        };
+        watch(shared.bell(), ORDERS)?;
+        watch(device.event(), DEVICE)?;
+        for (token, kick) in (0..).zip(shared.kicks()) {
+            watch(kick, token)?;
+        }
+        Ok(Worker {
+            device,
+            ram,
+            shared,
+            epoll,
+            queues: Vec::new(),
+            config: Vec::new(),
+        })
+    }
+
+    /// Runs until the transport says stop.
+    pub(super) fn run(mut self) {
+        let mut events = [EpollEvent::default(); EVENTS];
+        loop {
+            let count = match self.epoll.wait(-1, &mut events) {
+                Ok(count) => count,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                Err(error) => {
+                    tracing::error!("device worker cannot wait: {error}");
+                    break;
+                }
+            };
+            let mut kicked = false;
+            for event in &events[..count] {
+                // A bell that cannot be read was not rung: all are non-blocking.
+                let _ = match event.data() {
+                    ORDERS => self.shared.bell().read(),
+                    DEVICE => self.device.event().read().inspect(|_| self.device.handle_event()),
+                    queue => {
+                        kicked = true;
+                        let kick = usize::try_from(queue)
+                            .ok()
+                            .and_then(|queue| self.shared.kicks().get(queue));
+                        kick.map_or(Ok(0), EventFd::read)
+                    }
+                };
+            }
+            let orders = self.shared.take_orders(&mut self.config);
+            if orders.stop {
+                break;
+            }
+            self.obey(&orders);
+            if (kicked || orders.start) && !self.queues.is_empty() {
+                self.serve();
+            }
+            self.shared.publish(self.device.config());
+        }
+        self.queues.clear();
+        self.shared.stopped();
+    }
+
+    fn obey(&mut self, orders: &Orders) {
+        if orders.config_written {
+            self.device.config_written(&self.config);
+        }
+        if orders.reset {
+            // Nothing of the driver's memory is touched after this, so the driver may have it back.
+            self.queues.clear();
+            self.device.reset();
+            self.shared.finish_reset(self.device.config());
+        }
+        if orders.start {
+            let (features, registers) = self.shared.activation();
+            let memory = self.ram.memory();
+            let queues = (0..)
+                .zip(&registers)
+                .map(|(index, registers)| VirtQueue::new(index, registers, features, memory));
+            match queues.collect::<Result<Vec<VirtQueue>, QueueError>>() {
+                Ok(queues) => {
+                    self.queues = queues;
+                    self.device.activate(features);
+                }
+                Err(error) => self.broken(&error),
+            }
+        }
+    }
+
+    /// Lets the device serve its queues once, then tells the driver.
+    fn serve(&mut self) {
+        let memory = self.ram.memory();
+        let mut result = self
+            .device
+            .process(memory, &mut self.queues, self.shared.faults());
+        for queue in &mut self.queues {
+            // Chains that were returned before a queue broke are the driver's to know about.
+            match queue.finish(memory) {
+                Ok(finish) => {
+                    if finish.interrupt {
+                        self.shared.interrupt_queue(queue.index());
+                    }
+                    if finish.more && result.is_ok() {
+                        self.shared.kick(queue.index());
+                    }
+                }
+                Err(error) => result = result.and(Err(error)),
+            }
+        }
+        if let Err(error) = result {
+            self.broken(&error);
+        }
+    }
+
+    /// The driver has broken a queue: nothing is served until it resets the device.
+    fn broken(&mut self, error: &QueueError) {
+        self.shared
+            .faults()
+            .count(GuestFault::VirtioQueue { queue: error.queue() });
+        tracing::debug!("device needs a reset: {error}");
+        self.queues.clear();
+        self.shared.needs_reset();
+    }
+}
