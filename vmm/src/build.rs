@@ -7,10 +7,11 @@ use std::sync::Arc;
 use boot::BootPlatform;
 use devices::bus::{Bus, BusError, BusKind};
 use devices::fault::Faults;
-use devices::pci::PciRoot;
+use devices::pci::{PciError, PciRoot};
 use devices::power::{KEYBOARD_PORT, KeyboardReset, POWER_PORTS, Power};
 use devices::serial::{SERIAL_PORTS, SerialPort};
-use devices::virtio::balloon::{Balloon, BalloonHandle, BalloonNews};
+use devices::virtio::VirtioDevice;
+use devices::virtio::balloon::{Balloon, BalloonError, BalloonHandle, BalloonNews};
 use devices::virtio::pci::VirtioPci;
 use memory::layout;
 use memory::ram::Ram;
@@ -58,9 +59,15 @@ pub enum Error {
         /// The system's answer.
         source: io::Error,
     },
+    /// The balloon could not be made.
+    #[error(transparent)]
+    Balloon(#[from] BalloonError),
     /// The balloon's PCI function could not be made.
     #[error("cannot make the balloon device")]
     Virtio(#[from] devices::virtio::pci::Error),
+    /// Two devices claim the same slot: a bug of ours.
+    #[error(transparent)]
+    Pci(#[from] PciError),
     /// Two devices claim the same addresses: a bug of ours.
     #[error(transparent)]
     Bus(#[from] BusError),
@@ -122,7 +129,7 @@ pub fn parts(
     let line = || EventFd::new(EFD_NONBLOCK);
     let serial_line = line().map_err(device("serial port"))?;
     vm.connect_line(&serial_line, layout::COM1_GSI)?;
-    let serial = Arc::new(SerialPort::new(serial_line, output));
+    let serial = Arc::new(SerialPort::new(serial_line, output).map_err(device("serial port"))?);
     let power_line = line().map_err(device("power registers"))?;
     vm.connect_line(&power_line, layout::GED_GSI)?;
     let power = Arc::new(Power::new(power_line));
@@ -130,8 +137,8 @@ pub fn parts(
     let balloon = add_balloon(config, &ram, &vm, &pci, &faults, news)?;
 
     let mut ports = Bus::new(BusKind::Ports, faults.clone());
-    ports.insert(layout::COM1_PORT, SERIAL_PORTS, serial.clone())?;
-    ports.insert(layout::POWER_PORT, POWER_PORTS, power.clone())?;
+    ports.insert(u64::from(layout::COM1_PORT), SERIAL_PORTS, serial.clone())?;
+    ports.insert(u64::from(layout::POWER_PORT), POWER_PORTS, power.clone())?;
     ports.insert(KEYBOARD_PORT, 1, Arc::new(KeyboardReset))?;
     let mut mmio = Bus::new(BusKind::Mmio, faults.clone());
     mmio.insert(layout::ECAM_START, layout::ECAM_SIZE, pci.ecam())?;
@@ -146,7 +153,10 @@ pub fn parts(
     let entry = boot::load(&ram, &config.boot, &platform)?;
     freezer.reached(Stage::Loaded);
 
-    let buses = Buses { ports: Arc::new(ports), mmio: Arc::new(mmio) };
+    let buses = Buses {
+        ports: Arc::new(ports),
+        mmio: Arc::new(mmio),
+    };
     let mut vcpus = Vec::new();
     for index in 0..config.vcpus {
         let cpuid = cpuid::for_vcpu(&kvm, index, config.vcpus).map_err(Error::Cpuid)?;
@@ -157,7 +167,17 @@ pub fn parts(
         let flag = vcpu.exit_flag(&vm)?;
         vcpus.push((vcpu, flag));
     }
-    Ok((Parts { ram, vm, faults, serial, power, balloon }, vcpus))
+    Ok((
+        Parts {
+            ram,
+            vm,
+            faults,
+            serial,
+            power,
+            balloon,
+        },
+        vcpus,
+    ))
 }
 
 fn serial_output(spec: &SerialSpec) -> Result<Box<dyn Write + Send>, Error> {
@@ -165,7 +185,10 @@ fn serial_output(spec: &SerialSpec) -> Result<Box<dyn Write + Send>, Error> {
         SerialSpec::Stdio => Box::new(io::stdout()),
         SerialSpec::None => Box::new(io::sink()),
         SerialSpec::File(path) => {
-            let file = File::create(path).map_err(|source| Error::SerialFile { path: path.clone(), source })?;
+            let file = File::create(path).map_err(|source| Error::SerialFile {
+                path: path.clone(),
+                source,
+            })?;
             Box::new(file)
         }
     })
@@ -191,15 +214,19 @@ fn add_balloon(
     faults: &Arc<Faults>,
     news: &NewsSender,
 ) -> Result<Option<BalloonHandle>, Error> {
-    let Some(spec) = &config.balloon else { return Ok(None) };
+    let Some(spec) = &config.balloon else {
+        return Ok(None);
+    };
     let mut platform = Platform::default();
     let news = news.clone();
     let (handle, balloon) = Balloon::new(
         spec.clone(),
         ram.clone(),
         Box::new(move |BalloonNews::Actual(actual)| news.send(News::BalloonActual(actual))),
-    );
-    let place = platform.place(balloon.vectors(), vm.routes()).map_err(device("balloon device"))?;
+    )?;
+    let place = platform
+        .place(balloon.description().vectors(), vm.routes())
+        .map_err(device("balloon device"))?;
     let function = VirtioPci::new(
         Box::new(balloon),
         ram.clone(),
@@ -208,6 +235,6 @@ fn add_balloon(
         faults.clone(),
         place.bar,
     )?;
-    pci.add(place.slot, function);
+    pci.add(place.slot, function)?;
     Ok(Some(handle))
 }

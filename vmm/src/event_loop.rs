@@ -4,8 +4,6 @@ use std::io::{self, Read};
 use std::os::fd::{AsFd, AsRawFd, RawFd};
 
 use event_manager::{EventManager, EventOps, Events, MutEventSubscriber, SubscriberOps};
-use rustix::event::{PollFd, PollFlags, poll};
-use rustix::time::Timespec;
 use vmm_sys_util::epoll::EventSet;
 
 use crate::config::{Config, MonitorSpec, SerialSpec};
@@ -84,7 +82,16 @@ impl MainLoop {
             StdinUser::Serial => RawTerminal::new().map_err(Error::Terminal)?,
             StdinUser::Monitor | StdinUser::Nobody => None,
         };
-        Ok(MainLoop { machine, control, news, signals, missing, stdin, typed: Vec::new(), _terminal: terminal })
+        Ok(MainLoop {
+            machine,
+            control,
+            news,
+            signals,
+            missing,
+            stdin,
+            typed: Vec::new(),
+            _terminal: terminal,
+        })
     }
 
     /// Runs until the machine has ended.
@@ -151,7 +158,9 @@ impl MainLoop {
     }
 
     fn missing_page(&mut self) {
-        let Some(address) = self.missing.take() else { return };
+        let Some(address) = self.missing.take() else {
+            return;
+        };
         if !self.machine.missing_page(address) {
             // Not guest memory: a bug of ours, or a broken executable. There is nothing to go back to.
             eprintln!("ballast: bus error at {address:#x}, which is no guest memory");
@@ -170,7 +179,7 @@ impl MutEventSubscriber for MainLoop {
                 }
             }
             source if source == Source::Signals as u32 => {
-                while let Some(signal) = self.signals.next() {
+                while let Some(signal) = self.signals.take() {
                     tracing::debug!("signal {signal}");
                     self.machine.end_by_signal();
                 }
@@ -187,7 +196,7 @@ impl MutEventSubscriber for MainLoop {
             (self.signals.as_fd().as_raw_fd(), Source::Signals),
             (self.missing.wake().as_raw_fd(), Source::MissingPage),
         ];
-        if self.stdin != StdinUser::Nobody && stdin_is_open() {
+        if self.stdin != StdinUser::Nobody {
             sources.push((io::stdin().as_raw_fd(), Source::Stdin));
         }
         for (fd, source) in sources {
@@ -197,12 +206,4 @@ impl MutEventSubscriber for MainLoop {
             }
         }
     }
-}
-
-/// Whether stdin is a descriptor at all.
-fn stdin_is_open() -> bool {
-    let stdin = io::stdin();
-    let mut fds = [PollFd::new(&stdin, PollFlags::IN)];
-    poll(&mut fds, Some(&Timespec { tv_sec: 0, tv_nsec: 0 })).is_ok()
-        && !fds[0].revents().contains(PollFlags::NVAL)
 }

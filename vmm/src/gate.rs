@@ -33,7 +33,13 @@ pub struct Gate {
 
 impl Default for Gate {
     fn default() -> Gate {
-        Gate { state: Mutex::new(State { door: Door::Shut, parked: 0 }), changed: Condvar::new() }
+        Gate {
+            state: Mutex::new(State {
+                door: Door::Shut,
+                parked: 0,
+            }),
+            changed: Condvar::new(),
+        }
     }
 }
 

@@ -39,7 +39,9 @@ pub enum Error {
     )]
     Missing,
     /// The user may not open it.
-    #[error("no permission to open {DEVICE}: it belongs to group '{group}'; join it with: usermod -aG {group} {user}")]
+    #[error(
+        "no permission to open {DEVICE}: it belongs to group '{group}'; join it with: usermod -aG {group} {user}"
+    )]
     Permission {
         /// Group of the device file.
         group: String,
@@ -81,7 +83,11 @@ pub fn open() -> Result<Kvm, Error> {
         return Err(Error::Capability(name));
     }
     let cpuinfo = fs::read_to_string("/proc/cpuinfo").map_err(Error::CpuInfo)?;
-    if has_hardware_virtualisation(&cpuinfo) { Ok(kvm) } else { Err(Error::Software) }
+    if has_hardware_virtualisation(&cpuinfo) {
+        Ok(kvm)
+    } else {
+        Err(Error::Software)
+    }
 }
 
 /// Whether the text of `/proc/cpuinfo` has the flag of Intel's or AMD's virtualisation.
@@ -89,24 +95,30 @@ fn has_hardware_virtualisation(cpuinfo: &str) -> bool {
     cpuinfo
         .lines()
         .find_map(|line| line.strip_prefix("flags")?.split_once(':'))
-        .is_some_and(|(_, flags)| flags.split_whitespace().any(|flag| flag == "vmx" || flag == "svm"))
+        .is_some_and(|(_, flags)| {
+            flags
+                .split_whitespace()
+                .any(|flag| flag == "vmx" || flag == "svm")
+        })
 }
 
 fn open_error(error: io::Error) -> Error {
-    match error.kind() {
-        io::ErrorKind::NotFound => Error::Missing,
-        io::ErrorKind::PermissionDenied => Error::Permission { group: device_group(), user: user() },
-        _ => match error.raw_os_error() {
-            // A device node without a driver behind it.
-            Some(libc::ENODEV | libc::ENXIO) => Error::Missing,
-            _ => Error::Open(error),
+    match error.raw_os_error() {
+        // ENODEV and ENXIO: a device node without a driver behind it.
+        Some(libc::ENOENT | libc::ENODEV | libc::ENXIO) => Error::Missing,
+        Some(libc::EACCES | libc::EPERM) => Error::Permission {
+            group: device_group(),
+            user: user(),
         },
+        _ => Error::Open(error),
     }
 }
 
 /// Name of the group that `/dev/kvm` belongs to, or its number.
 fn device_group() -> String {
-    let Ok(metadata) = fs::metadata(Path::new(DEVICE)) else { return "kvm".to_owned() };
+    let Ok(metadata) = fs::metadata(Path::new(DEVICE)) else {
+        return "kvm".to_owned();
+    };
     name_of(metadata.gid(), "/etc/group").unwrap_or_else(|| metadata.gid().to_string())
 }
 

@@ -102,15 +102,13 @@ impl Machine {
 
     /// Stops the vCPUs; does nothing when they do not run.
     pub fn stop(&mut self) -> Result<(), Error> {
-        match self.run_state {
-            RunState::Running => {
-                let stopped = self.threads.pause();
-                self.become_state(RunState::Paused)?;
-                self.events.push(Event::Stop);
-                if stopped { Ok(()) } else { Err(Error::StopTimeout) }
-            }
-            _ => Ok(()),
+        if self.run_state != RunState::Running {
+            return Ok(());
         }
+        let stopped = self.threads.pause();
+        self.become_state(RunState::Paused)?;
+        self.events.push(Event::Stop);
+        if stopped { Ok(()) } else { Err(Error::StopTimeout) }
     }
 
     /// Lets the vCPUs run; does nothing when they do. After missing memory, everything that met it tries again.
@@ -120,10 +118,11 @@ impl Machine {
         }
         let from = self.run_state;
         self.become_state(RunState::Running)?;
-        match from {
-            RunState::Prelaunch => self.freezer.reached(Stage::Booting),
-            RunState::MemoryStarved => MissingPages::retry(),
-            _ => {}
+        if from == RunState::Prelaunch {
+            self.freezer.reached(Stage::Booting);
+        }
+        if from == RunState::MemoryStarved {
+            MissingPages::retry();
         }
         self.events.push(Event::Resume);
         self.threads.resume();
@@ -164,7 +163,9 @@ impl Machine {
 
     /// A thread of ours met a missing page at a host address. False when the address is not guest memory.
     pub fn missing_page(&mut self, host_address: u64) -> bool {
-        let Some((address, _)) = self.parts.ram.locate(host_address) else { return false };
+        let Some((address, _)) = self.parts.ram.locate(host_address) else {
+            return false;
+        };
         self.starve(Starvation::of_device(address));
         true
     }

@@ -64,7 +64,9 @@ fn prepare(config: &Config) -> Result<MainLoop, Box<dyn Error>> {
     if !config.start_paused {
         machine.cont()?;
     }
-    Ok(MainLoop::new(config, machine, control, receiver, signals, missing)?)
+    Ok(MainLoop::new(
+        config, machine, control, receiver, signals, missing,
+    )?)
 }
 
 fn start_log(verbose: bool) {

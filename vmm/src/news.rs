@@ -71,5 +71,14 @@ impl NewsReceiver {
 pub fn channel() -> io::Result<(NewsSender, NewsReceiver)> {
     let wake = Arc::new(EventFd::new(EFD_NONBLOCK)?);
     let (sender, receiver) = mpsc::channel();
-    Ok((NewsSender { channel: sender, wake: wake.clone() }, NewsReceiver { channel: receiver, wake }))
+    Ok((
+        NewsSender {
+            channel: sender,
+            wake: wake.clone(),
+        },
+        NewsReceiver {
+            channel: receiver,
+            wake,
+        },
+    ))
 }

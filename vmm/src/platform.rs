@@ -32,7 +32,10 @@ pub struct Place {
 impl Default for Platform {
     fn default() -> Platform {
         // Slot 0 is the host bridge.
-        Platform { next_slot: 1, next_gsi: layout::FIRST_MSI_GSI }
+        Platform {
+            next_slot: 1,
+            next_gsi: layout::FIRST_MSI_GSI,
+        }
     }
 }
 
@@ -50,6 +53,10 @@ impl Platform {
             self.next_gsi += 1;
         }
         let bar = layout::PCI32_WINDOW_START + u64::from(slot) * BAR_STRIDE;
-        Ok(Place { slot, bar, vectors: taken })
+        Ok(Place {
+            slot,
+            bar,
+            vectors: taken,
+        })
     }
 }

@@ -22,7 +22,11 @@ impl Progress {
     /// Bars when stderr is a terminal, silence otherwise.
     pub fn new(freezer: Freezer) -> Progress {
         let bars = stderr().is_terminal().then(MultiProgress::new);
-        Progress { freezer, bars, by_backend: Mutex::new(BTreeMap::new()) }
+        Progress {
+            freezer,
+            bars,
+            by_backend: Mutex::new(BTreeMap::new()),
+        }
     }
 }
 
@@ -43,9 +47,12 @@ impl OpenObserver for Progress {
         let Some(bars) = &self.bars else { return };
         let mut by_backend = self.by_backend.lock().unwrap_or_else(PoisonError::into_inner);
         let bar = by_backend.entry(backend.to_owned()).or_insert_with(|| {
-            let style = ProgressStyle::with_template("{msg} {bar:40} {binary_bytes}/{binary_total_bytes} {eta}")
-                .unwrap_or_else(|_| ProgressStyle::default_bar());
-            bars.add(ProgressBar::new(total.bytes())).with_style(style).with_message(backend.to_owned())
+            let style =
+                ProgressStyle::with_template("{msg} {bar:40} {binary_bytes}/{binary_total_bytes} {eta}")
+                    .unwrap_or_else(|_| ProgressStyle::default_bar());
+            bars.add(ProgressBar::new(total.bytes()))
+                .with_style(style)
+                .with_message(backend.to_owned())
         });
         bar.set_position(done.bytes());
         if done == total {

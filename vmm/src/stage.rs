@@ -51,7 +51,10 @@ pub const STAGES: [(Stage, &str); 10] = [
 
 impl fmt::Display for Stage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let name = STAGES.iter().find(|(stage, _)| stage == self).map_or("", |(_, name)| name);
+        let name = STAGES
+            .iter()
+            .find(|(stage, _)| stage == self)
+            .map_or("", |(_, name)| name);
         f.write_str(name)
     }
 }
@@ -63,7 +66,9 @@ pub struct Freezer(Option<Stage>);
 impl Freezer {
     /// From [`VARIABLE`]; an unknown name is reported and freezes nothing.
     pub fn from_environment() -> Freezer {
-        let Some(name) = std::env::var_os(VARIABLE) else { return Freezer(None) };
+        let Some(name) = std::env::var_os(VARIABLE) else {
+            return Freezer(None);
+        };
         let stage = STAGES.iter().find(|(_, known)| name.to_str() == Some(*known));
         if stage.is_none() {
             tracing::warn!("{VARIABLE}={}: there is no such stage", name.display());

@@ -17,20 +17,31 @@ pub struct Starvation {
 impl Starvation {
     /// Met by a vCPU.
     pub fn of_vcpu(vcpu: u8, address: Option<GuestAddress>) -> Starvation {
-        Starvation { vcpu: Some(vcpu), address }
+        Starvation {
+            vcpu: Some(vcpu),
+            address,
+        }
     }
 
     /// Met by a thread of ours, at an address of guest memory.
     pub fn of_device(address: GuestAddress) -> Starvation {
-        Starvation { vcpu: None, address: Some(address) }
+        Starvation {
+            vcpu: None,
+            address: Some(address),
+        }
     }
 
     /// Finds out which backend is short.
     pub fn diagnose(self, ram: &Ram) -> Diagnosis {
-        let by_address = self.address.and_then(|address| ram.region_at(address)).map(|region| region.backend());
+        let by_address = self
+            .address
+            .and_then(|address| ram.region_at(address))
+            .map(|region| region.backend());
         // Without an address: only huge pages run out while ordinary ones do not, and a pool tells whether it is empty.
         let index = by_address.or_else(|| {
-            ram.backends().iter().position(|backend| backend.shortage().is_some_and(|shortage| shortage.free == 0))
+            ram.backends()
+                .iter()
+                .position(|backend| backend.shortage().is_some_and(|shortage| shortage.free == 0))
         });
         let backend = index.and_then(|index| ram.backends().get(index));
         Diagnosis {
@@ -38,7 +49,9 @@ impl Starvation {
             backend: backend.map(|backend| backend.spec().id.clone()),
             page_size: backend.map(|backend| backend.page_size().bytes()),
             nodes: backend.map(|backend| backend.spec().policy.to_string()),
-            pool: backend.and_then(|backend| backend.shortage()).map(|shortage| shortage.to_string()),
+            pool: backend
+                .and_then(|backend| backend.shortage())
+                .map(|shortage| shortage.to_string()),
         }
     }
 }

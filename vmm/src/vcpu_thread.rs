@@ -1,8 +1,8 @@
 //! The threads that run the vCPUs, and the machine's grip on them.
 
 use std::io;
-use std::sync::mpsc;
 use std::sync::Arc;
+use std::sync::mpsc;
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
@@ -38,20 +38,33 @@ impl VcpuThreads {
             let index = vcpu.index();
             let (told, tid) = mpsc::channel();
             let (gate, news) = (gate.clone(), news.clone());
-            let thread = thread::Builder::new().name(format!("CPU {index}/KVM")).spawn(move || {
-                let guard = PanicNews { index, news: news.clone() };
-                // The receiver is gone only when spawning failed, and then this thread is not needed either.
-                if told.send(rustix::thread::gettid()).is_ok() {
-                    run(vcpu, &gate, &news);
-                }
-                drop(guard);
-            })?;
+            let thread = thread::Builder::new()
+                .name(format!("CPU {index}/KVM"))
+                .spawn(move || {
+                    let guard = PanicNews {
+                        index,
+                        news: news.clone(),
+                    };
+                    // The receiver is gone only when spawning failed, and then this thread is not needed either.
+                    if told.send(rustix::thread::gettid()).is_ok() {
+                        run(vcpu, &gate, &news);
+                    }
+                    drop(guard);
+                })?;
             let tid = tid.recv().map_err(io::Error::other)?;
-            infos.push(VcpuInfo { index, thread_id: tid.as_raw_nonzero().get() });
+            infos.push(VcpuInfo {
+                index,
+                thread_id: tid.as_raw_nonzero().get(),
+            });
             kickers.push(Kicker::new(flag, &thread));
             threads.push(thread);
         }
-        Ok(VcpuThreads { gate, kickers, infos, _threads: threads })
+        Ok(VcpuThreads {
+            gate,
+            kickers,
+            infos,
+            _threads: threads,
+        })
     }
 
     /// Index and thread id of each vCPU.
@@ -87,7 +100,10 @@ impl Drop for PanicNews {
     fn drop(&mut self) {
         if thread::panicking() {
             let reason = "its thread panicked: this is a bug in Ballast".to_owned();
-            self.news.send(News::VcpuFailed { vcpu: self.index, reason });
+            self.news.send(News::VcpuFailed {
+                vcpu: self.index,
+                reason,
+            });
         }
     }
 }

@@ -46,7 +46,7 @@ impl EndingSignals {
     }
 
     /// The number of the next signal that has arrived.
-    pub fn next(&mut self) -> Option<u32> {
+    pub fn take(&mut self) -> Option<u32> {
         // A signalfd_siginfo is 128 bytes and starts with ssi_signo (signalfd(2)).
         let mut info = [0; 128];
         match self.0.read(&mut info) {
@@ -100,7 +100,14 @@ impl MissingPages {
     pub fn retry() {
         ROUND.fetch_add(1, Ordering::SeqCst);
         // SAFETY: FUTEX_WAKE only uses the address of the word, which is static.
-        unsafe { libc::syscall(libc::SYS_futex, ROUND.as_ptr(), libc::FUTEX_WAKE | libc::FUTEX_PRIVATE_FLAG, i32::MAX) };
+        unsafe {
+            libc::syscall(
+                libc::SYS_futex,
+                ROUND.as_ptr(),
+                libc::FUTEX_WAKE | libc::FUTEX_PRIVATE_FLAG,
+                i32::MAX,
+            )
+        };
     }
 }
 
@@ -127,6 +134,12 @@ extern "C" fn on_sigbus(_: libc::c_int, info: *mut libc::siginfo_t, _: *mut libc
     unsafe {
         libc::write(WAKE.load(Ordering::SeqCst), one.as_ptr().cast(), one.len());
         let wait = libc::FUTEX_WAIT | libc::FUTEX_PRIVATE_FLAG;
-        libc::syscall(libc::SYS_futex, ROUND.as_ptr(), wait, round, std::ptr::null::<libc::timespec>());
+        libc::syscall(
+            libc::SYS_futex,
+            ROUND.as_ptr(),
+            wait,
+            round,
+            std::ptr::null::<libc::timespec>(),
+        );
     }
 }

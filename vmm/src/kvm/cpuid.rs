@@ -33,7 +33,10 @@ pub fn for_vcpu(kvm: &Kvm, index: u8, count: u8) -> Result<CpuId, kvm_ioctls::Er
 /// Bits of a guest-physical address (leaf 0x80000008, EAX bits 7:0), 36 where the leaf is missing.
 pub fn physical_bits(kvm: &Kvm) -> Result<u8, kvm_ioctls::Error> {
     let cpuid = kvm.get_supported_cpuid(KVM_MAX_CPUID_ENTRIES)?;
-    let leaf = cpuid.as_slice().iter().find(|entry| entry.function == 0x8000_0008);
+    let leaf = cpuid
+        .as_slice()
+        .iter()
+        .find(|entry| entry.function == 0x8000_0008);
     Ok(leaf.map_or(36, |entry| entry.eax.to_le_bytes()[0]))
 }
 
@@ -43,7 +46,11 @@ fn adjust(entry: &mut kvm_cpuid_entry2, apic_id: u32, count: u32, deadline: bool
             // EBX: APIC id, logical processors in the package, CLFLUSH line size in units of 8 bytes.
             entry.ebx = (entry.ebx & 0x0000_ffff) | (count.min(255) << 16) | (apic_id << 24);
             entry.ecx |= HYPERVISOR | if deadline { TSC_DEADLINE } else { 0 };
-            entry.edx = if count > 1 { entry.edx | HTT } else { entry.edx & !HTT };
+            entry.edx = if count > 1 {
+                entry.edx | HTT
+            } else {
+                entry.edx & !HTT
+            };
         }
         // Intel's cache leaf: EAX bits 25:14 threads that share this cache less one, 31:26 cores in the package less one.
         0x4 if entry.eax & 0x1f != 0 => {

@@ -30,13 +30,20 @@ pub struct Routes {
 impl Routes {
     /// An empty table: KVM's own defaults hold until the first message is routed.
     pub fn new(vm: Arc<VmFd>) -> Routes {
-        Routes { vm, messages: Mutex::new(BTreeMap::new()) }
+        Routes {
+            vm,
+            messages: Mutex::new(BTreeMap::new()),
+        }
     }
 
     /// A vector that is delivered through `gsi`, which nobody else may use.
     pub fn vector(self: &Arc<Self>, gsi: u32) -> io::Result<Arc<dyn MsiVector>> {
-        let vector =
-            Vector { routes: self.clone(), gsi, event: EventFd::new(EFD_NONBLOCK)?, connected: Mutex::new(false) };
+        let vector = Vector {
+            routes: self.clone(),
+            gsi,
+            event: EventFd::new(EFD_NONBLOCK)?,
+            connected: Mutex::new(false),
+        };
         Ok(Arc::new(vector))
     }
 
@@ -49,7 +56,11 @@ impl Routes {
             return Ok(());
         }
         let mut entries = default_routes();
-        entries.extend(messages.iter().map(|(gsi, message)| message_route(*gsi, *message)));
+        entries.extend(
+            messages
+                .iter()
+                .map(|(gsi, message)| message_route(*gsi, *message)),
+        );
         let table = KvmIrqRouting::from_entries(&entries)
             .map_err(|_| io::Error::other("more interrupt routes than KVM can hold"))?;
         Ok(self.vm.set_gsi_routing(&table)?)
@@ -66,20 +77,31 @@ fn default_routes() -> Vec<kvm_irq_routing_entry> {
                 _ => None,
             };
             let ioapic = Some((KVM_IRQCHIP_IOAPIC, gsi));
-            [ioapic, pic].into_iter().flatten().map(move |(chip, pin)| chip_route(gsi, chip, pin))
+            [ioapic, pic]
+                .into_iter()
+                .flatten()
+                .map(move |(chip, pin)| chip_route(gsi, chip, pin))
         })
         .collect()
 }
 
 fn chip_route(gsi: u32, irqchip: u32, pin: u32) -> kvm_irq_routing_entry {
-    let mut entry = kvm_irq_routing_entry { gsi, type_: KVM_IRQ_ROUTING_IRQCHIP, ..Default::default() };
+    let mut entry = kvm_irq_routing_entry {
+        gsi,
+        type_: KVM_IRQ_ROUTING_IRQCHIP,
+        ..Default::default()
+    };
     entry.u.irqchip.irqchip = irqchip;
     entry.u.irqchip.pin = pin;
     entry
 }
 
 fn message_route(gsi: u32, message: MsiMessage) -> kvm_irq_routing_entry {
-    let mut entry = kvm_irq_routing_entry { gsi, type_: KVM_IRQ_ROUTING_MSI, ..Default::default() };
+    let mut entry = kvm_irq_routing_entry {
+        gsi,
+        type_: KVM_IRQ_ROUTING_MSI,
+        ..Default::default()
+    };
     let [low, high] = [message.address & u64::from(u32::MAX), message.address >> 32];
     entry.u.msi.address_lo = u32::try_from(low).unwrap_or_default();
     entry.u.msi.address_hi = u32::try_from(high).unwrap_or_default();

@@ -83,7 +83,10 @@ impl Kicker {
     /// gate is removed, after the last kick.
     pub fn new(flag: ExitFlag, thread: &std::thread::JoinHandle<()>) -> Kicker {
         use std::os::unix::thread::JoinHandleExt;
-        Kicker { flag, thread: thread.as_pthread_t() }
+        Kicker {
+            flag,
+            thread: thread.as_pthread_t(),
+        }
     }
 
     /// Makes the vCPU leave KVM_RUN, or not stay in the next one. The thread itself clears the flag when it goes on.

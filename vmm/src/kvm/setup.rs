@@ -50,8 +50,15 @@ const EFER_LMA: u64 = 1 << 10;
 
 /// What every vCPU gets: MSRs and the local APIC's pins. MSRs that this KVM does not have are left alone.
 pub fn common(vcpu: &VcpuFd) -> Result<(), Error> {
-    for (index, data) in [(MSR_MISC_ENABLE, FAST_STRINGS), (MSR_MTRR_DEF_TYPE, MTRR_ON_WRITE_BACK)] {
-        let entry = kvm_msr_entry { index, data, ..Default::default() };
+    for (index, data) in [
+        (MSR_MISC_ENABLE, FAST_STRINGS),
+        (MSR_MTRR_DEF_TYPE, MTRR_ON_WRITE_BACK),
+    ] {
+        let entry = kvm_msr_entry {
+            index,
+            data,
+            ..Default::default()
+        };
         let msrs = Msrs::from_entries(&[entry]).map_err(|_| Error::MsrList)?;
         match vcpu.set_msrs(&msrs) {
             Ok(1) => {}
@@ -80,10 +87,20 @@ pub fn entry(vcpu: &VcpuFd, entry: &Entry) -> Result<(), Error> {
     let long_mode = matches!(entry.mode, EntryMode::Linux64);
     // Boot protocol 64-bit entry (Documentation/arch/x86/boot.rst) and PVH (xen/include/public/arch-x86/hvm/start_info.h)
     // both want flat segments; selectors are those of boot's GDT.
-    let code = kvm_segment { l: u8::from(long_mode), db: u8::from(!long_mode), ..segment(0x10, 0xb) };
+    let code = kvm_segment {
+        l: u8::from(long_mode),
+        db: u8::from(!long_mode),
+        ..segment(0x10, 0xb)
+    };
     let data = segment(0x18, 0x3);
     (sregs.cs, sregs.ds, sregs.es, sregs.fs, sregs.gs, sregs.ss) = (code, data, data, data, data, data);
-    sregs.tr = kvm_segment { s: 0, g: 0, db: 0, limit: 0x67, ..segment(0x20, 0xb) };
+    sregs.tr = kvm_segment {
+        s: 0,
+        g: 0,
+        db: 0,
+        limit: 0x67,
+        ..segment(0x20, 0xb)
+    };
     sregs.gdt.base = entry.gdt;
     sregs.gdt.limit = entry.gdt_limit;
     (sregs.idt.base, sregs.idt.limit) = (0, 0);
@@ -100,14 +117,33 @@ pub fn entry(vcpu: &VcpuFd, entry: &Entry) -> Result<(), Error> {
         EntryMode::Linux64 => 0,
         EntryMode::Pvh { rbx } => rbx,
     };
-    let regs = kvm_regs { rip: entry.rip, rsi: entry.rsi, rbx, rflags: 2, ..Default::default() };
+    let regs = kvm_regs {
+        rip: entry.rip,
+        rsi: entry.rsi,
+        rbx,
+        rflags: 2,
+        ..Default::default()
+    };
     vcpu.set_regs(&regs).map_err(refused("registers"))?;
     // The values of FNINIT, and MXCSR as after reset.
-    let fpu = kvm_fpu { fcw: 0x37f, mxcsr: 0x1f80, ..Default::default() };
+    let fpu = kvm_fpu {
+        fcw: 0x37f,
+        mxcsr: 0x1f80,
+        ..Default::default()
+    };
     vcpu.set_fpu(&fpu).map_err(refused("floating-point registers"))
 }
 
 /// A flat, present, ring-0 segment of 4 GiB.
 fn segment(selector: u16, type_: u8) -> kvm_segment {
-    kvm_segment { selector, type_, limit: 0xffff_ffff, present: 1, s: 1, g: 1, db: 1, ..Default::default() }
+    kvm_segment {
+        selector,
+        type_,
+        limit: 0xffff_ffff,
+        present: 1,
+        s: 1,
+        g: 1,
+        db: 1,
+        ..Default::default()
+    }
 }

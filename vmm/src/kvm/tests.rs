@@ -2,13 +2,17 @@ use super::*;
 
 #[test]
 fn flags_of_amd_and_intel_are_hardware() {
-    assert!(has_hardware_virtualisation("processor\t: 0\nflags\t\t: fpu svm sse\n"));
+    assert!(has_hardware_virtualisation(
+        "processor\t: 0\nflags\t\t: fpu svm sse\n"
+    ));
     assert!(has_hardware_virtualisation("flags\t\t: fpu vmx\n"));
 }
 
 #[test]
 fn other_flags_are_a_software_kvm() {
-    assert!(!has_hardware_virtualisation("flags\t\t: fpu svm_lock vmxx hypervisor\n"));
+    assert!(!has_hardware_virtualisation(
+        "flags\t\t: fpu svm_lock vmxx hypervisor\n"
+    ));
     assert!(!has_hardware_virtualisation(""));
     // Not the flags but the name of the line's owner.
     assert!(!has_hardware_virtualisation("vmx flags\t: ept\nflags\t\t: fpu\n"));

@@ -59,10 +59,20 @@ pub struct Vcpu {
 impl Vcpu {
     /// Creates vCPU `index` with its CPUID and the state of a processor after firmware.
     pub fn new(vm: &Vm, index: u8, cpuid: &CpuId, buses: Buses, ram: Ram) -> Result<Vcpu, Error> {
-        let fd = vm.fd().create_vcpu(u64::from(index)).map_err(|source| Error::Create { index, source })?;
-        fd.set_cpuid2(cpuid).map_err(|source| Error::Cpuid { index, source })?;
+        let fd = vm
+            .fd()
+            .create_vcpu(u64::from(index))
+            .map_err(|source| Error::Create { index, source })?;
+        fd.set_cpuid2(cpuid)
+            .map_err(|source| Error::Cpuid { index, source })?;
         setup::common(&fd)?;
-        Ok(Vcpu { fd, index, buses, ram, lost: None })
+        Ok(Vcpu {
+            fd,
+            index,
+            buses,
+            ram,
+            lost: None,
+        })
     }
 
     /// Makes this the vCPU that starts the kernel.
@@ -97,6 +107,10 @@ impl Vcpu {
     }
 
     /// Runs the guest until the next exit and serves it.
+    #[expect(
+        clippy::wildcard_enum_match_arm,
+        reason = "most exits of KVM belong to other processors"
+    )]
     pub fn run(&mut self) -> Exit {
         if let Some(lost) = self.lost.take() {
             self.repeat(&lost);
@@ -109,7 +123,11 @@ impl Vcpu {
             VcpuExit::IoIn(..) | VcpuExit::IoOut(..) => self.port_io(),
             VcpuExit::MmioRead(address, data) => {
                 if self.ram.region_at(GuestAddress(address)).is_some() {
-                    self.lost = Some(Lost { address: GuestAddress(address), length: data.len(), written: None });
+                    self.lost = Some(Lost {
+                        address: GuestAddress(address),
+                        length: data.len(),
+                        written: None,
+                    });
                     return Exit::MissingMemory(Some(GuestAddress(address)));
                 }
                 self.buses.mmio.read(address, data);
@@ -120,7 +138,11 @@ impl Vcpu {
                     let mut written = [0; 8];
                     written[..data.len()].copy_from_slice(data);
                     let (address, length) = (GuestAddress(address), data.len());
-                    self.lost = Some(Lost { address, length, written: Some(written) });
+                    self.lost = Some(Lost {
+                        address,
+                        length,
+                        written: Some(written),
+                    });
                     return Exit::MissingMemory(Some(address));
                 }
                 served(self.buses.mmio.write(address, data))
@@ -130,9 +152,9 @@ impl Vcpu {
             VcpuExit::Shutdown => Exit::Action(Action::Reset),
             VcpuExit::Intr | VcpuExit::IrqWindowOpen | VcpuExit::SetTpr => Exit::Continue,
             VcpuExit::InternalError => Exit::Failed(self.internal_error()),
-            VcpuExit::FailEntry(reason, cpu) => {
-                Exit::Failed(format!("the processor refused to enter the guest: reason {reason:#x} on CPU {cpu}"))
-            }
+            VcpuExit::FailEntry(reason, cpu) => Exit::Failed(format!(
+                "the processor refused to enter the guest: reason {reason:#x} on CPU {cpu}"
+            )),
             other => Exit::Failed(format!("KVM returned with an unexpected exit: {other:?}")),
         }
     }
@@ -152,8 +174,12 @@ impl Vcpu {
         // SAFETY: the exit reason was KVM_EXIT_IO, for which KVM fills this member of the union.
         let io = unsafe { run.__bindgen_anon_1.io };
         let size = usize::from(io.size).max(1);
-        let Ok(count) = usize::try_from(io.count) else { return Exit::Continue };
-        let Ok(offset) = usize::try_from(io.data_offset) else { return Exit::Continue };
+        let Ok(count) = usize::try_from(io.count) else {
+            return Exit::Continue;
+        };
+        let Ok(offset) = usize::try_from(io.data_offset) else {
+            return Exit::Continue;
+        };
         // SAFETY: KVM puts size * count bytes at data_offset inside the mapping that starts with kvm_run
         // (Documentation/virt/kvm/api.rst, 5), and the vCPU does not run while this borrow of it lasts.
         let data = unsafe {
@@ -163,9 +189,9 @@ impl Vcpu {
         let port = u64::from(io.port);
         for item in data.chunks_exact_mut(size) {
             if u32::from(io.direction) == KVM_EXIT_IO_OUT {
-                match self.buses.ports.write(port, item) {
-                    Action::None => {}
-                    action => return Exit::Action(action),
+                let action = self.buses.ports.write(port, item);
+                if action != Action::None {
+                    return Exit::Action(action);
                 }
             } else {
                 self.buses.ports.read(port, item);
@@ -180,15 +206,21 @@ impl Vcpu {
             Some(data) => self.ram.memory().write_slice(&data[..lost.length], lost.address),
             None => {
                 let mut data = [0; 8];
-                let result = self.ram.memory().read_slice(&mut data[..lost.length], lost.address);
-                // SAFETY: the last exit was KVM_EXIT_MMIO and the vCPU has not run since, so this member is the one that
-                // KVM takes the value of the read from.
-                unsafe { self.fd.get_kvm_run().__bindgen_anon_1.mmio.data = data };
+                let result = self
+                    .ram
+                    .memory()
+                    .read_slice(&mut data[..lost.length], lost.address);
+                // The last exit was KVM_EXIT_MMIO and the vCPU has not run since: KVM takes the value read from here.
+                self.fd.get_kvm_run().__bindgen_anon_1.mmio.data = data;
                 result
             }
         };
         if let Err(error) = result {
-            tracing::warn!("vCPU {}: access to {:#x} could not be repeated: {error}", self.index, lost.address.0);
+            tracing::warn!(
+                "vCPU {}: access to {:#x} could not be repeated: {error}",
+                self.index,
+                lost.address.0
+            );
         }
     }
 
@@ -197,12 +229,21 @@ impl Vcpu {
         let run = self.fd.get_kvm_run();
         // SAFETY: the exit reason was KVM_EXIT_INTERNAL_ERROR, for which KVM fills this member of the union.
         let internal = unsafe { run.__bindgen_anon_1.internal };
-        let rip = self.fd.get_regs().map_or_else(|_| "unknown".to_owned(), |regs| format!("{:#x}", regs.rip));
+        let rip = self
+            .fd
+            .get_regs()
+            .map_or_else(|_| "unknown".to_owned(), |regs| format!("{:#x}", regs.rip));
         if internal.suberror != kvm_bindings::KVM_INTERNAL_ERROR_EMULATION {
-            return format!("KVM gave up with internal error {} at RIP {rip}", internal.suberror);
+            return format!(
+                "KVM gave up with internal error {} at RIP {rip}",
+                internal.suberror
+            );
         }
         // Data: flags, then the number of bytes and the bytes themselves (struct kvm_run, emulation_failure).
-        let bytes: Vec<u8> = internal.data[1..4].iter().flat_map(|word| word.to_le_bytes()).collect();
+        let bytes: Vec<u8> = internal.data[1..4]
+            .iter()
+            .flat_map(|word| word.to_le_bytes())
+            .collect();
         let length = usize::from(bytes[0]).min(15);
         let has_bytes = internal.ndata >= 2 && internal.data[0] & 1 != 0;
         let code = if has_bytes { &bytes[1..=length] } else { &[][..] };
@@ -215,9 +256,10 @@ impl Vcpu {
 }
 
 fn served(action: Action) -> Exit {
-    match action {
-        Action::None => Exit::Continue,
-        action => Exit::Action(action),
+    if action == Action::None {
+        Exit::Continue
+    } else {
+        Exit::Action(action)
     }
 }
 

@@ -54,14 +54,24 @@ impl Vm {
     pub fn new(kvm: &Kvm, ram: Ram) -> Result<Vm, Error> {
         let fd = kvm.create_vm().map_err(step("create a virtual machine"))?;
         // Both must be placed before the first vCPU, below 4 GiB and outside every slot (api.rst 4.35, 4.41).
-        fd.set_identity_map_address(layout::KVM_IDENTITY_MAP).map_err(step("place its identity map"))?;
+        fd.set_identity_map_address(layout::KVM_IDENTITY_MAP)
+            .map_err(step("place its identity map"))?;
         let tss = usize::try_from(layout::KVM_TSS).map_err(|_| Error::Slots)?;
-        fd.set_tss_address(tss).map_err(step("place its task state segment"))?;
-        fd.create_irq_chip().map_err(step("create the interrupt controllers"))?;
-        let pit = kvm_pit_config { flags: KVM_PIT_SPEAKER_DUMMY, ..Default::default() };
+        fd.set_tss_address(tss)
+            .map_err(step("place its task state segment"))?;
+        fd.create_irq_chip()
+            .map_err(step("create the interrupt controllers"))?;
+        let pit = kvm_pit_config {
+            flags: KVM_PIT_SPEAKER_DUMMY,
+            ..Default::default()
+        };
         fd.create_pit2(pit).map_err(step("create the timer"))?;
         let fd = Arc::new(fd);
-        let vm = Vm { routes: Arc::new(Routes::new(fd.clone())), fd, ram };
+        let vm = Vm {
+            routes: Arc::new(Routes::new(fd.clone())),
+            fd,
+            ram,
+        };
         vm.set_memory()?;
         Ok(vm)
     }
@@ -78,8 +88,11 @@ impl Vm {
             };
             // SAFETY: memory::region::Region keeps the range mapped, and self.ram keeps the region, until after the VM's
             // file descriptor is closed.
-            unsafe { self.fd.set_user_memory_region(region) }
-                .map_err(|source| Error::Slot { guest, length, source })?;
+            unsafe { self.fd.set_user_memory_region(region) }.map_err(|source| Error::Slot {
+                guest,
+                length,
+                source,
+            })?;
         }
         Ok(())
     }
@@ -96,7 +109,9 @@ impl Vm {
 
     /// Ties an eventfd to an interrupt line of the I/O APIC.
     pub fn connect_line(&self, line: &EventFd, gsi: u32) -> Result<(), Error> {
-        self.fd.register_irqfd(line, gsi).map_err(step("connect an interrupt line"))
+        self.fd
+            .register_irqfd(line, gsi)
+            .map_err(step("connect an interrupt line"))
     }
 
     /// The doorbells of virtio queues, as ioeventfds of this VM.
@@ -111,10 +126,14 @@ struct IoEvents(Arc<VmFd>);
 
 impl Doorbells for IoEvents {
     fn attach(&self, address: u64, kick: &EventFd) -> std::io::Result<()> {
-        Ok(self.0.register_ioevent(kick, &IoEventAddress::Mmio(address), NoDatamatch)?)
+        Ok(self
+            .0
+            .register_ioevent(kick, &IoEventAddress::Mmio(address), NoDatamatch)?)
     }
 
     fn detach(&self, address: u64, kick: &EventFd) -> std::io::Result<()> {
-        Ok(self.0.unregister_ioevent(kick, &IoEventAddress::Mmio(address), NoDatamatch)?)
+        Ok(self
+            .0
+            .unregister_ioevent(kick, &IoEventAddress::Mmio(address), NoDatamatch)?)
     }
 }

@@ -9,7 +9,11 @@ fn nothing_follows_shutdown() {
 
 #[test]
 fn every_state_can_end() {
-    assert!(ALL.iter().filter(|state| **state != Shutdown).all(|state| state.may_become(Shutdown)));
+    assert!(
+        ALL.iter()
+            .filter(|state| **state != Shutdown)
+            .all(|state| state.may_become(Shutdown))
+    );
 }
 
 #[test]

@@ -1,12 +1,20 @@
 use super::*;
 
 fn leaf(function: u32, index: u32) -> kvm_cpuid_entry2 {
-    kvm_cpuid_entry2 { function, index, eax: 0x21, ..Default::default() }
+    kvm_cpuid_entry2 {
+        function,
+        index,
+        eax: 0x21,
+        ..Default::default()
+    }
 }
 
 #[test]
 fn leaf_1_names_the_vcpu_and_the_hypervisor() {
-    let mut entry = kvm_cpuid_entry2 { ebx: 0xff_0802_0a, ..leaf(1, 0) };
+    let mut entry = kvm_cpuid_entry2 {
+        ebx: 0xff08_020a,
+        ..leaf(1, 0)
+    };
     adjust(&mut entry, 3, 4, true);
     assert_eq!(entry.ebx, 0x0304_020a);
     assert_eq!(entry.ecx, HYPERVISOR | TSC_DEADLINE);
@@ -15,7 +23,10 @@ fn leaf_1_names_the_vcpu_and_the_hypervisor() {
 
 #[test]
 fn a_single_vcpu_has_no_siblings() {
-    let mut entry = kvm_cpuid_entry2 { edx: HTT, ..leaf(1, 0) };
+    let mut entry = kvm_cpuid_entry2 {
+        edx: HTT,
+        ..leaf(1, 0)
+    };
     adjust(&mut entry, 0, 1, false);
     assert_eq!((entry.edx, entry.ecx), (0, HYPERVISOR));
 }

@@ -12,8 +12,18 @@ fn the_first_sixteen_lines_go_to_both_controllers() {
 
 #[test]
 fn a_message_keeps_all_its_bits() {
-    let route = message_route(24, MsiMessage { address: 0x1_fee0_1004, data: 0x4021 });
-    // SAFETY-free reading: the union is plain integers, read through the bytes of its debug form is not possible, so the
-    // size of the whole entry guards the layout and the gsi and type are checked here.
+    let route = message_route(
+        24,
+        MsiMessage {
+            address: 0x1_fee0_1004,
+            data: 0x4021,
+        },
+    );
     assert_eq!((route.gsi, route.type_), (24, KVM_IRQ_ROUTING_MSI));
+    // SAFETY: a message route fills this member of the union.
+    let msi = unsafe { route.u.msi };
+    assert_eq!(
+        (msi.address_hi, msi.address_lo, msi.data),
+        (1, 0xfee0_1004, 0x4021)
+    );
 }
