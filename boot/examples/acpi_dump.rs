@@ -15,14 +15,24 @@ use vm_memory::GuestAddress;
 fn main() -> Result<(), Box<dyn Error>> {
     let mut args = std::env::args_os().skip(1);
     let dir = PathBuf::from(args.next().ok_or("usage: acpi_dump DIR [VCPUS]")?);
-    let vcpus: u32 = args.next().and_then(|word| word.to_str()?.parse().ok()).unwrap_or(4);
+    let vcpus: u32 = args
+        .next()
+        .and_then(|word| word.to_str()?.parse().ok())
+        .unwrap_or(4);
     let platform = BootPlatform {
         apic_ids: (0..vcpus).collect(),
         phys_bits: 46,
-        pci64_window: Some(GuestRange { start: GuestAddress(1 << 45), len: 1 << 40 }),
+        pci64_window: Some(GuestRange {
+            start: GuestAddress(1 << 45),
+            len: 1 << 40,
+        }),
     };
     let bytes = boot::acpi::build(&platform)?;
-    let word = |at: usize| bytes.get(at..at + 4).map(|word| [word[0], word[1], word[2], word[3]]);
+    let word = |at: usize| {
+        bytes
+            .get(at..at + 4)
+            .map(|word| [word[0], word[1], word[2], word[3]])
+    };
     // The RSDP is first and has no common header; every other table starts on a multiple of 16 bytes.
     let mut at = 48;
     while let (Some(name), Some(length)) = (word(at), word(at + 4)) {

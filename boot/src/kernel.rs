@@ -71,7 +71,7 @@ pub enum KernelError {
     /// The guest's RAM is too small.
     #[error("it needs guest RAM up to {needed} (it says so in its headers), the guest has {ram} below 3 GiB")]
     FindRoom {
-        /// Where the kernel ends once it is unpacked.
+        /// Where the kernel ends once it is unpacked, in whole MiB.
         needed: ByteSize,
         /// The end of the RAM that begins at 0.
         ram: ByteSize,
@@ -113,6 +113,7 @@ enum Image {
 
 /// Enough of a file's beginning for every magic number and for the setup header of a bzImage.
 const HEAD_SIZE: u64 = 4096;
+const MIB: u64 = 1 << 20;
 
 impl Kernel {
     /// Opens the file and reads its headers; every field that is used later is checked here.
@@ -141,7 +142,7 @@ impl Kernel {
             return Ok(());
         }
         Err(KernelError::FindRoom {
-            needed: ByteSize::from_bytes(self.end()),
+            needed: ByteSize::from_bytes(self.end().checked_next_multiple_of(MIB).unwrap_or(u64::MAX)),
             ram: ByteSize::from_bytes(low_end),
         })
     }

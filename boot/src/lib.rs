@@ -23,6 +23,8 @@
 pub mod acpi;
 mod cmdline;
 mod file;
+#[cfg(test)]
+mod fixture;
 mod initrd;
 mod kernel;
 mod load;

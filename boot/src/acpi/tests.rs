@@ -1,1 +1,231 @@
+use memory::GuestRange;
+use memory::layout::{COM1_GSI, COM1_PORT, ECAM_SIZE, ECAM_START, GED_GSI, IOAPIC, LAPIC, POWER_PORT};
+use proptest::prelude::*;
+use vm_memory::GuestAddress;
 
+use super::*;
+
+fn platform(apic_ids: Vec<u32>) -> BootPlatform {
+    let pci64_window = Some(GuestRange {
+        start: GuestAddress(1 << 40),
+        len: 1 << 36,
+    });
+    BootPlatform {
+        apic_ids,
+        phys_bits: 46,
+        pci64_window,
+    }
+}
+
+fn sum(bytes: &[u8]) -> u8 {
+    bytes.iter().fold(0, |sum, byte| sum.wrapping_add(*byte))
+}
+
+fn word(bytes: &[u8], at: usize) -> u32 {
+    u32::from_le_bytes(bytes[at..at + 4].try_into().unwrap())
+}
+
+fn long(bytes: &[u8], at: usize) -> u64 {
+    u64::from_le_bytes(bytes[at..at + 8].try_into().unwrap())
+}
+
+/// The table at a guest address, as a guest would find it: right length, right checksum.
+fn table_at(area: &[u8], address: u64) -> &[u8] {
+    let start = usize::try_from(address - ACPI_START).unwrap();
+    let length = usize::try_from(word(area, start + 4)).unwrap();
+    let table = &area[start..start + length];
+    assert_eq!(
+        sum(table),
+        0,
+        "checksum of {:?}",
+        String::from_utf8_lossy(&table[..4])
+    );
+    table
+}
+
+/// Follows RSDP → XSDT → tables.
+fn listed(area: &[u8]) -> Vec<&[u8]> {
+    assert_eq!(&area[..8], b"RSD PTR ");
+    assert_eq!(sum(&area[..20]), 0);
+    assert_eq!(sum(&area[..36]), 0);
+    let xsdt = table_at(area, long(area, 24));
+    assert_eq!(&xsdt[..4], b"XSDT");
+    (36..xsdt.len())
+        .step_by(8)
+        .map(|at| table_at(area, long(xsdt, at)))
+        .collect()
+}
+
+fn find<'a>(area: &'a [u8], signature: &[u8; 4]) -> &'a [u8] {
+    listed(area)
+        .into_iter()
+        .find(|table| table.starts_with(signature))
+        .unwrap()
+}
+
+fn dsdt(area: &[u8]) -> &[u8] {
+    table_at(area, long(find(area, b"FACP"), 140))
+}
+
+fn contains(bytes: &[u8], part: &[u8]) -> bool {
+    bytes.windows(part.len()).any(|window| window == part)
+}
+
+/// Type and bytes of each entry in the MADT.
+fn madt_entries(area: &[u8]) -> Vec<(u8, Vec<u8>)> {
+    let madt = find(area, b"APIC");
+    let mut entries = Vec::new();
+    let mut at = 44;
+    while at < madt.len() {
+        let length = usize::from(madt[at + 1]);
+        entries.push((madt[at], madt[at..at + length].to_vec()));
+        at += length;
+    }
+    assert_eq!(at, madt.len());
+    entries
+}
+
+#[test]
+fn all_tables_are_found_and_sum_to_zero() {
+    let area = build(&platform(vec![0, 1, 2, 3])).unwrap();
+    let names: Vec<_> = listed(&area).iter().map(|table| table[..4].to_vec()).collect();
+    assert_eq!(names, [b"FACP", b"APIC", b"MCFG"]);
+    assert!(dsdt(&area).starts_with(b"DSDT"));
+}
+
+#[test]
+fn fadt_describes_a_reduced_machine() {
+    let area = build(&platform(vec![0])).unwrap();
+    let fadt = find(&area, b"FACP");
+    assert_eq!(fadt.len(), 276);
+    assert_eq!(word(fadt, 112) & 1 << 20, 1 << 20, "hardware-reduced");
+    assert_eq!(word(fadt, 112) & 1 << 10, 1 << 10, "reset register");
+    let boot_flags = u16::from_le_bytes([fadt[109], fadt[110]]);
+    assert_eq!(
+        boot_flags, 0b11_0100,
+        "no VGA, no ASPM, no RTC; no keyboard controller, MSI allowed"
+    );
+    for (at, port) in [(116, 2), (244, 0), (256, 1)] {
+        assert_eq!(fadt[at..at + 4], [1, 8, 0, 1], "one byte of I/O space");
+        assert_eq!(long(fadt, at + 4), u64::from(POWER_PORT) + port);
+    }
+    assert_eq!(fadt[128], 1, "reset value");
+}
+
+#[test]
+fn mcfg_is_the_whole_of_ecam() {
+    let area = build(&platform(vec![0])).unwrap();
+    let mcfg = find(&area, b"MCFG");
+    assert_eq!(long(mcfg, 44), ECAM_START);
+    assert_eq!(mcfg[52..56], [0, 0, 0, 255]);
+    assert_eq!(ECAM_SIZE, 256 << 20);
+}
+
+#[test]
+fn madt_has_every_cpu_and_one_ioapic() {
+    let area = build(&platform(vec![0, 2, 4, 6])).unwrap();
+    let madt = find(&area, b"APIC");
+    assert_eq!(u64::from(word(madt, 36)), LAPIC);
+    assert_eq!(word(madt, 40), 0, "no 8259 for the guest");
+    let entries = madt_entries(&area);
+    let cpus: Vec<_> = entries
+        .iter()
+        .filter(|(kind, _)| *kind == 0)
+        .map(|(_, bytes)| (bytes[2], bytes[3]))
+        .collect();
+    assert_eq!(cpus, [(0, 0), (1, 2), (2, 4), (3, 6)]);
+    let ioapics: Vec<_> = entries.iter().filter(|(kind, _)| *kind == 1).collect();
+    assert_eq!(ioapics.len(), 1);
+    assert_eq!(ioapics[0].1[2], 7);
+    assert_eq!(u64::from(word(&ioapics[0].1, 4)), IOAPIC);
+    assert!(
+        entries.contains(&(4, vec![4, 6, 0xff, 0, 0, 1])),
+        "NMI at LINT1 of all CPUs"
+    );
+    assert_eq!(entries.len(), 6, "no interrupt source override");
+}
+
+#[test]
+fn high_apic_ids_get_x2apic_entries() {
+    let area = build(&platform(vec![0, 254, 255, 300])).unwrap();
+    let entries = madt_entries(&area);
+    let kinds: Vec<_> = entries.iter().map(|(kind, _)| *kind).collect();
+    assert_eq!(kinds, [0, 0, 9, 9, 1, 4, 10]);
+    assert_eq!(entries[1].1[3], 254);
+    assert_eq!((word(&entries[2].1, 4), word(&entries[2].1, 12)), (255, 2));
+    assert_eq!((word(&entries[3].1, 4), word(&entries[3].1, 12)), (300, 3));
+}
+
+#[test]
+fn dsdt_has_the_devices() {
+    let area = build(&platform(vec![0, 1])).unwrap();
+    let dsdt = dsdt(&area);
+    for name in [
+        b"PCI0", b"MBRD", b"COM1", b"GED_", b"PWRB", b"C000", b"C001", b"_S5_", b"_EVT", b"_OSC",
+    ] {
+        assert!(contains(dsdt, name), "{}", String::from_utf8_lossy(name));
+    }
+    assert!(!contains(dsdt, b"C002"));
+
+    // The small descriptor of I/O ports: 16-bit decode, minimum, maximum, alignment, length (section 6.4.2.5).
+    let [low, high] = COM1_PORT.to_le_bytes();
+    assert!(contains(dsdt, &[0x47, 1, low, high, low, high, 1, 8]));
+    // The extended interrupt descriptor: consumer and edge, active high, exclusive (section 6.4.3.6).
+    for gsi in [COM1_GSI, GED_GSI] {
+        let [byte, ..] = gsi.to_le_bytes();
+        assert!(
+            contains(dsdt, &[0x89, 6, 0, 0b0011, 1, byte, 0, 0, 0]),
+            "GSI {gsi}"
+        );
+    }
+    // The fixed memory descriptor of PCI configuration space (section 6.4.3.4).
+    let mut ecam = vec![0x86, 9, 0, 1];
+    ecam.extend(u32::try_from(ECAM_START).unwrap().to_le_bytes());
+    ecam.extend(u32::try_from(ECAM_SIZE).unwrap().to_le_bytes());
+    assert!(contains(dsdt, &ecam));
+}
+
+#[test]
+fn the_64_bit_window_is_there_only_when_it_is() {
+    let mut platform = platform(vec![0]);
+    let window = [
+        (1u64 << 40).to_le_bytes(),
+        ((1u64 << 40) + (1 << 36) - 1).to_le_bytes(),
+    ]
+    .concat();
+    assert!(contains(dsdt(&build(&platform).unwrap()), &window));
+    platform.pci64_window = None;
+    assert!(!contains(dsdt(&build(&platform).unwrap()), &window));
+    platform.pci64_window = Some(GuestRange {
+        start: GuestAddress(1 << 40),
+        len: 0,
+    });
+    assert!(!contains(dsdt(&build(&platform).unwrap()), &[0x8a, 0x2b, 0]));
+}
+
+#[test]
+fn too_many_cpus() {
+    let many = platform((0..5000).collect());
+    assert_eq!(build(&many), Err(AcpiError::NameCpus { count: 5000 }));
+    let full = build(&platform((0..4096).collect()));
+    assert!(
+        matches!(full, Err(AcpiError::Place { size }) if size > ROOM),
+        "{:?}",
+        full.map(|area| area.len())
+    );
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(32))]
+
+    #[test]
+    fn tables_are_sound_for_any_cpus(ids in prop::collection::btree_set(0u32..4096, 1..256)) {
+        let count = ids.len();
+        let area = build(&platform(ids.into_iter().collect())).unwrap();
+        prop_assert_eq!(listed(&area).len(), 3);
+        prop_assert!(dsdt(&area).starts_with(b"DSDT"));
+        let cpus = madt_entries(&area).into_iter().filter(|(kind, _)| matches!(kind, 0 | 9)).count();
+        prop_assert_eq!(cpus, count);
+        prop_assert!(u64::try_from(area.len()).unwrap() <= ROOM);
+    }
+}
