@@ -24,8 +24,6 @@ pub enum Error {
     Loop(event_manager::Error),
 }
 
-/// How long the loop waits before it offers input again that the guest's serial port had no room for.
-const OFFER_AGAIN_MS: i32 = 10;
 /// How much of stdin is read at once.
 const INPUT_CHUNK: usize = 256;
 
@@ -37,6 +35,7 @@ enum Source {
     News,
     Signals,
     MissingPage,
+    SerialRoom,
     Stdin,
 }
 
@@ -103,8 +102,7 @@ impl MainLoop {
             if let Some(outcome) = this.after_events() {
                 return Ok(outcome);
             }
-            let timeout = if this.typed.is_empty() { -1 } else { OFFER_AGAIN_MS };
-            match manager.run_with_timeout(timeout) {
+            match manager.run() {
                 Ok(_) => {}
                 Err(event_manager::Error::Epoll(error)) if error.errno() == libc::EINTR => {}
                 Err(error) => return Err(Error::Loop(error)),
@@ -112,38 +110,28 @@ impl MainLoop {
         }
     }
 
-    /// What follows every round: waiting input is offered again, and clients hear what happened.
+    /// What follows every round: clients hear what happened.
     fn after_events(&mut self) -> Option<Outcome> {
-        self.offer_typed();
         for event in self.machine.take_events() {
             self.control.emit(event);
         }
         self.machine.outcome()
     }
 
-    fn offer_typed(&mut self) {
-        if !self.typed.is_empty() {
-            let taken = self.machine.serial().input(&self.typed);
-            self.typed.drain(..taken);
-        }
-    }
-
     fn read_stdin(&mut self, ops: &mut EventOps) {
-        if !self.typed.is_empty() {
-            // The guest has not taken what came before; the kernel keeps the rest until it has.
-            return;
-        }
         let mut chunk = [0; INPUT_CHUNK];
         match io::stdin().lock().read(&mut chunk) {
             Ok(0) => {
                 tracing::debug!("stdin has ended");
-                self.stdin = StdinUser::Nobody;
-                let _ = ops.remove(Events::empty_raw(io::stdin().as_raw_fd()));
+                ignore_stdin(ops);
             }
             Ok(length) => match self.stdin {
                 StdinUser::Serial => {
-                    self.typed.extend_from_slice(&chunk[..length]);
-                    self.offer_typed();
+                    let taken = self.machine.serial().input(&chunk[..length]);
+                    if taken < length {
+                        self.typed.extend_from_slice(&chunk[taken..length]);
+                        ignore_stdin(ops);
+                    }
                 }
                 StdinUser::Monitor => self.control.monitor_stdin(&chunk[..length], &mut self.machine),
                 StdinUser::Nobody => {}
@@ -151,9 +139,22 @@ impl MainLoop {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(error) => {
                 tracing::warn!("cannot read stdin: {error}");
-                self.stdin = StdinUser::Nobody;
-                let _ = ops.remove(Events::empty_raw(io::stdin().as_raw_fd()));
+                ignore_stdin(ops);
             }
+        }
+    }
+
+    /// The serial port has room again: it gets what is left over, and when all is taken stdin is watched again.
+    fn serial_room(&mut self, ops: &mut EventOps) {
+        // A bell that cannot be read was not rung.
+        let _ = self.machine.serial().room().read();
+        if self.typed.is_empty() {
+            return;
+        }
+        let taken = self.machine.serial().input(&self.typed);
+        self.typed.drain(..taken);
+        if self.typed.is_empty() {
+            watch_stdin(ops);
         }
     }
 
@@ -185,6 +186,7 @@ impl MutEventSubscriber for MainLoop {
                 }
             }
             source if source == Source::MissingPage as u32 => self.missing_page(),
+            source if source == Source::SerialRoom as u32 => self.serial_room(ops),
             _ => self.read_stdin(ops),
         }
     }
@@ -195,15 +197,30 @@ impl MutEventSubscriber for MainLoop {
             (self.news.wake().as_raw_fd(), Source::News),
             (self.signals.as_fd().as_raw_fd(), Source::Signals),
             (self.missing.wake().as_raw_fd(), Source::MissingPage),
+            (self.machine.serial().room().as_raw_fd(), Source::SerialRoom),
         ];
         if self.stdin != StdinUser::Nobody {
             sources.push((io::stdin().as_raw_fd(), Source::Stdin));
         }
         for (fd, source) in sources {
-            if let Err(error) = ops.add(Events::with_data_raw(fd, source as u32, EventSet::IN)) {
-                // epoll refuses regular files and /dev/null (EPERM): nobody types there.
-                tracing::debug!("cannot watch {source:?}: {error:?}");
-            }
+            watch(ops, fd, source);
         }
+    }
+}
+
+fn watch(ops: &mut EventOps, fd: RawFd, source: Source) {
+    if let Err(error) = ops.add(Events::with_data_raw(fd, source as u32, EventSet::IN)) {
+        // epoll refuses regular files and /dev/null (EPERM): nobody types there.
+        tracing::debug!("cannot watch {source:?}: {error:?}");
+    }
+}
+
+fn watch_stdin(ops: &mut EventOps) {
+    watch(ops, io::stdin().as_raw_fd(), Source::Stdin);
+}
+
+fn ignore_stdin(ops: &mut EventOps) {
+    if let Err(error) = ops.remove(Events::empty_raw(io::stdin().as_raw_fd())) {
+        tracing::debug!("stdin was not watched: {error:?}");
     }
 }
