@@ -1,0 +1,130 @@
+//! The texts of `ballast --help` and `ballast run --help`, made from the options and the tables of properties.
+
+use std::fmt::Write;
+
+use super::properties::{FAMILIES, Family};
+use super::{options, spelling};
+
+/// Command lines that work, for the help and for the test that parses them.
+pub(super) const EXAMPLES: &[(&str, &str)] = &[
+    (
+        "A guest with 512 MiB, its console on the terminal:",
+        "ballast run -m 512 -kernel bzImage -append console=ttyS0",
+    ),
+    (
+        "RAM from huge pages, filled before the guest starts:",
+        "ballast run -m 512 -mem-path /dev/hugepages -mem-prealloc -kernel bzImage",
+    ),
+    (
+        "The same with a backend of its own:",
+        "ballast run -m 512 -object memory-backend-file,id=mem,size=512M,mem-path=/dev/hugepages,share=on \
+         -numa node,memdev=mem -mem-prealloc -kernel bzImage",
+    ),
+    (
+        "Memory from host node 1 only:",
+        "ballast run -m 1G -object memory-backend-ram,id=mem,size=1G,host-nodes=1,policy=bind,prealloc=on \
+         -machine memory-backend=mem -kernel bzImage",
+    ),
+    (
+        "Memory that KSM may merge with that of other guests:",
+        "ballast run -m 512 -machine mem-merge=on -kernel bzImage",
+    ),
+    (
+        "A balloon, commands on the terminal ('balloon 256', 'info balloon'), QMP on a socket:",
+        "ballast run -m 512 -kernel bzImage -device virtio-balloon-pci,id=balloon0 -serial file:console.log \
+         -monitor stdio -qmp unix:qmp.sock,server=on,wait=off",
+    ),
+];
+
+/// Text of `ballast --help`.
+pub(super) fn program() -> String {
+    format!(
+        "Ballast {}: a KVM virtual machine monitor for people who care where guest memory is.\n\n\
+         Usage:\n  \
+         ballast run OPTIONS   start a guest; 'ballast run --help' lists the options\n  \
+         ballast --version     print the version\n  \
+         ballast --help        print this text\n\n\
+         Example:\n  {}\n",
+        env!("CARGO_PKG_VERSION"),
+        EXAMPLES[0].1
+    )
+}
+
+/// Text of `ballast run --help`.
+pub(super) fn run() -> String {
+    let mut text = "Start a guest.\n\nUsage: ballast run -kernel FILE OPTIONS\n\n\
+         Options have QEMU's names, with one dash or two. In lists of properties ',,' is a comma and a name\n\
+         without '=' means '=on'. Sizes take a suffix K, M, G or T (binary).\n"
+        .to_owned();
+    let options = options();
+    let mut heading = None;
+    for option in options.get_arguments() {
+        let Some(name) = option.get_long() else { continue };
+        if heading != option.get_help_heading() {
+            heading = option.get_help_heading();
+            line(&mut text, &format!("\n{}:", heading.unwrap_or("Options")));
+        }
+        let value = if spelling::takes_value(option) {
+            spelling::value_name(option)
+        } else {
+            String::new()
+        };
+        let aliases: Vec<_> = option
+            .get_all_aliases()
+            .unwrap_or_default()
+            .iter()
+            .map(|a| format!(", -{a}"))
+            .collect();
+        line(
+            &mut text,
+            format!("  -{name}{} {value}", aliases.concat()).trim_end(),
+        );
+        line(
+            &mut text,
+            &format!(
+                "      {}",
+                option.get_help().map(ToString::to_string).unwrap_or_default()
+            ),
+        );
+        for family in FAMILIES.iter().filter(|family| family.option == name) {
+            properties(&mut text, family);
+        }
+    }
+    line(
+        &mut text,
+        "  -h, -help\n      Print this text\n  -V, -version\n      Print the version",
+    );
+    line(
+        &mut text,
+        "\nExit status: 0 the guest ended, 1 an error before it started, 2 a failure while it ran.",
+    );
+    line(&mut text, "\nExamples:");
+    for (what, example) in EXAMPLES {
+        line(&mut text, &format!("  {what}\n    {example}"));
+    }
+    text
+}
+
+fn properties(text: &mut String, family: &Family) {
+    line(text, &format!("      {}:", family.owner));
+    for property in family.properties() {
+        let unit = if property.unit.is_empty() {
+            String::new()
+        } else {
+            format!(", in {}", property.unit)
+        };
+        let key = format!("{}={}", property.name, property.values);
+        line(
+            text,
+            &format!(
+                "        {key:<26} {}{unit} [default: {}]",
+                property.help, property.default
+            ),
+        );
+    }
+}
+
+fn line(text: &mut String, line: &str) {
+    // Writing to a String cannot fail.
+    let _ = writeln!(text, "{line}");
+}

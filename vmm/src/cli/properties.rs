@@ -1,0 +1,446 @@
+//! Every property that an option's `key=value` list may have: one row each, for the check and for the help.
+
+use memory::size::{ByteSize, SizeUnit};
+
+use super::keyval::{self, Pair};
+use super::near;
+use super::value::ValueError;
+
+/// One property.
+#[derive(Debug)]
+pub struct Property {
+    /// Its key.
+    pub name: &'static str,
+    /// The values it takes, for a person.
+    pub values: &'static str,
+    /// What holds when it is not given.
+    pub default: &'static str,
+    /// The unit of a bare number; empty where there is none.
+    pub unit: &'static str,
+    /// What it does.
+    pub help: &'static str,
+    /// A value that is accepted, for the tests.
+    pub sample: &'static str,
+}
+
+/// The properties of one object type, device or option.
+#[derive(Debug)]
+pub struct Family {
+    /// The option they belong to, without a dash.
+    pub option: &'static str,
+    /// Whose they are, as errors and the help name it.
+    pub owner: &'static str,
+    /// Its rows, in groups that families may share.
+    pub rows: &'static [&'static [Property]],
+}
+
+const fn row(
+    name: &'static str,
+    values: &'static str,
+    default: &'static str,
+    unit: &'static str,
+    help: &'static str,
+    sample: &'static str,
+) -> Property {
+    Property {
+        name,
+        values,
+        default,
+        unit,
+        help,
+        sample,
+    }
+}
+
+const BACKEND: &[Property] = &[
+    row(
+        "id",
+        "NAME",
+        "required",
+        "",
+        "name, for memory-backend= and memdev=",
+        "mem0",
+    ),
+    row(
+        "size",
+        "SIZE",
+        "required",
+        "bytes",
+        "size, a multiple of the page size; suffixes K, M, G, T",
+        "512M",
+    ),
+    row(
+        "share",
+        "on|off",
+        "off; on for memfd",
+        "",
+        "shared mapping; files in a directory are always shared",
+        "on",
+    ),
+    row(
+        "reserve",
+        "on|off",
+        "off; on for huge pages",
+        "",
+        "have the kernel set memory or huge pages aside",
+        "on",
+    ),
+    row(
+        "prealloc",
+        "on|off",
+        "off, or as -mem-prealloc",
+        "",
+        "fill with pages before the guest starts",
+        "on",
+    ),
+    row(
+        "merge",
+        "on|off",
+        "off, or as mem-merge=",
+        "",
+        "let KSM merge equal pages (anonymous memory only)",
+        "off",
+    ),
+    row(
+        "host-nodes",
+        "NODES",
+        "none",
+        "",
+        "host NUMA nodes such as 0-1; may be repeated; needs policy=bind",
+        "0",
+    ),
+    row(
+        "policy",
+        "default|bind",
+        "default",
+        "",
+        "bind: pages come from host-nodes only",
+        "bind",
+    ),
+];
+
+const MEMFD: &[Property] = &[
+    row("hugetlb", "on|off", "off", "", "use huge pages", "on"),
+    row(
+        "hugetlbsize",
+        "SIZE",
+        "the host's default",
+        "bytes",
+        "which huge pages; needs hugetlb=on",
+        "2M",
+    ),
+];
+
+const FILE: &[Property] = &[row(
+    "mem-path",
+    "DIR",
+    "required",
+    "",
+    "directory on hugetlbfs or tmpfs for an unlinked file",
+    "/dev/shm",
+)];
+
+const SOCKET: &[Property] = &[
+    row(
+        "path",
+        "PATH",
+        "required",
+        "",
+        "socket file, at most 107 bytes; may be written without path=",
+        "/run/b.sock",
+    ),
+    row(
+        "server",
+        "on",
+        "on",
+        "",
+        "Ballast listens; it never connects",
+        "on",
+    ),
+    row(
+        "wait",
+        "off",
+        "off",
+        "",
+        "the guest starts without waiting for a client",
+        "off",
+    ),
+    row("nowait", "on", "on", "", "old spelling of wait=off", "on"),
+];
+
+/// `-m`.
+pub const RAM: Family = Family {
+    option: "m",
+    owner: "-m",
+    rows: &[&[row(
+        "size",
+        "SIZE",
+        "128M",
+        "MiB",
+        "RAM of the guest; suffixes K, M, G, T",
+        "512",
+    )]],
+};
+
+/// `-smp`.
+pub const SMP: Family = Family {
+    option: "smp",
+    owner: "-smp",
+    rows: &[&[row("cpus", "1-254", "1", "", "number of vCPUs", "2")]],
+};
+
+/// `-name`.
+pub const NAME: Family = Family {
+    option: "name",
+    owner: "-name",
+    rows: &[&[
+        row("guest", "NAME", "none", "", "name of the guest", "web"),
+        row(
+            "debug-threads",
+            "on|off",
+            "on",
+            "",
+            "threads always have names; changes nothing",
+            "on",
+        ),
+    ]],
+};
+
+/// `-machine`.
+pub const MACHINE: Family = Family {
+    option: "machine",
+    owner: "-machine",
+    rows: &[&[
+        row(
+            "type",
+            "q35|pc|microvm",
+            "q35",
+            "",
+            "there is one machine; changes nothing",
+            "q35",
+        ),
+        row(
+            "accel",
+            "kvm",
+            "kvm",
+            "",
+            "KVM is the only accelerator; changes nothing",
+            "kvm",
+        ),
+        row(
+            "memory-backend",
+            "ID",
+            "none",
+            "",
+            "the backend that is the guest's RAM",
+            "mem0",
+        ),
+        row(
+            "mem-merge",
+            "on|off",
+            "off",
+            "",
+            "default of merge= for every backend",
+            "on",
+        ),
+    ]],
+};
+
+/// `-numa node`.
+pub const NUMA_NODE: Family = Family {
+    option: "numa",
+    owner: "node",
+    rows: &[&[
+        row("nodeid", "0", "0", "", "number of the node", "0"),
+        row(
+            "memdev",
+            "ID",
+            "none",
+            "",
+            "the backend that is the node's RAM",
+            "mem0",
+        ),
+    ]],
+};
+
+/// `-object memory-backend-ram`.
+pub const BACKEND_RAM: Family = Family {
+    option: "object",
+    owner: "memory-backend-ram",
+    rows: &[BACKEND],
+};
+/// `-object memory-backend-memfd`.
+pub const BACKEND_MEMFD: Family = Family {
+    option: "object",
+    owner: "memory-backend-memfd",
+    rows: &[BACKEND, MEMFD],
+};
+/// `-object memory-backend-file`.
+pub const BACKEND_FILE: Family = Family {
+    option: "object",
+    owner: "memory-backend-file",
+    rows: &[BACKEND, FILE],
+};
+
+/// `-device virtio-balloon-pci`.
+pub const BALLOON: Family = Family {
+    option: "device",
+    owner: "virtio-balloon-pci",
+    rows: &[&[
+        row("id", "NAME", "balloon0", "", "name of the device", "balloon0"),
+        row(
+            "deflate-on-oom",
+            "on|off",
+            "off",
+            "",
+            "the guest may take memory back when it runs out",
+            "on",
+        ),
+        row(
+            "free-page-hint",
+            "off",
+            "off",
+            "",
+            "hints are unsafe without migration, which is not there",
+            "off",
+        ),
+    ]],
+};
+
+/// `-monitor unix:…`.
+pub const MONITOR_SOCKET: Family = Family {
+    option: "monitor",
+    owner: "unix:PATH",
+    rows: &[SOCKET],
+};
+/// `-qmp unix:…`.
+pub const QMP_SOCKET: Family = Family {
+    option: "qmp",
+    owner: "unix:PATH",
+    rows: &[SOCKET],
+};
+
+/// All there are, in the order of the help.
+pub const FAMILIES: &[&Family] = &[
+    &RAM,
+    &SMP,
+    &NAME,
+    &MACHINE,
+    &NUMA_NODE,
+    &BACKEND_RAM,
+    &BACKEND_MEMFD,
+    &BACKEND_FILE,
+    &BALLOON,
+    &MONITOR_SOCKET,
+    &QMP_SOCKET,
+];
+
+impl Family {
+    /// Its properties.
+    pub fn properties(&self) -> impl Iterator<Item = &'static Property> {
+        self.rows.iter().copied().flatten()
+    }
+
+    /// Takes `pairs` if all of them are properties of this family.
+    pub fn accept(&'static self, pairs: Vec<Pair>) -> Result<Properties, ValueError> {
+        let names = || self.properties().map(|property| property.name);
+        for (name, _) in &pairs {
+            if !names().any(|known| known == name) {
+                return Err(ValueError::UnknownProperty {
+                    owner: self.owner.to_owned(),
+                    name: name.clone(),
+                    near: near::did_you_mean(name, "", names()),
+                    accepted: names().collect::<Vec<_>>().join(", "),
+                });
+            }
+        }
+        Ok(Properties {
+            owner: self.owner,
+            pairs,
+        })
+    }
+}
+
+/// A list of properties whose names are known; the values are read one by one.
+#[derive(Debug)]
+pub struct Properties {
+    owner: &'static str,
+    pairs: Vec<Pair>,
+}
+
+impl Properties {
+    /// The text of `name`; where it was given more than once, the last one, as with QEMU.
+    pub fn text(&self, name: &str) -> Option<&str> {
+        self.all(name).last()
+    }
+
+    /// Every text of `name`, in order.
+    pub fn all(&self, name: &str) -> impl Iterator<Item = &str> {
+        self.pairs
+            .iter()
+            .filter(move |(key, _)| key == name)
+            .map(|(_, value)| value.as_str())
+    }
+
+    /// The text of `name`, which must be there and not empty.
+    pub fn required(&self, name: &'static str) -> Result<&str, ValueError> {
+        self.text(name)
+            .filter(|text| !text.is_empty())
+            .ok_or_else(|| ValueError::Missing {
+                owner: self.owner.to_owned(),
+                name,
+            })
+    }
+
+    /// `name` as on or off.
+    pub fn switch(&self, name: &str) -> Result<Option<bool>, ValueError> {
+        self.text(name)
+            .map(|value| keyval::switch(name, value))
+            .transpose()
+    }
+
+    /// `name` as a size; a bare number counts `unit`s.
+    pub fn size(&self, name: &str, unit: SizeUnit) -> Result<Option<ByteSize>, ValueError> {
+        let read = |value: &str| {
+            ByteSize::parse(value, unit).map_err(|source| ValueError::Size {
+                name: name.to_owned(),
+                value: value.to_owned(),
+                source,
+            })
+        };
+        self.text(name).map(read).transpose()
+    }
+
+    /// `name` as an identifier: a letter, then letters, digits, `-`, `.` and `_`, as QEMU wants it.
+    pub fn id(&self, name: &str) -> Result<Option<String>, ValueError> {
+        let Some(text) = self.text(name) else {
+            return Ok(None);
+        };
+        let starts = text.starts_with(|first: char| first.is_ascii_alphabetic());
+        if starts
+            && text
+                .chars()
+                .all(|c| c.is_ascii_alphanumeric() || "-._".contains(c))
+        {
+            return Ok(Some(text.to_owned()));
+        }
+        Err(self.wrong(name, "a letter followed by letters, digits, '-', '.' or '_'"))
+    }
+
+    /// The error for a value of `name` that cannot be.
+    pub fn wrong(&self, name: &str, expected: &str) -> ValueError {
+        ValueError::Property {
+            name: name.to_owned(),
+            value: self.text(name).unwrap_or_default().to_owned(),
+            expected: expected.to_owned(),
+        }
+    }
+
+    /// Refuses `name` unless it is absent or one of `words`.
+    pub fn only(&self, name: &str, words: &[&str]) -> Result<(), ValueError> {
+        match self.text(name) {
+            Some(text) if !words.contains(&text) => Err(self.wrong(name, &words.join(" or "))),
+            _ => Ok(()),
+        }
+    }
+}

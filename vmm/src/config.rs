@@ -1,0 +1,180 @@
+//! What to build: the options of a command line, checked together. Plain data; nothing is open yet.
+
+use std::path::PathBuf;
+
+use boot::BootSpec;
+use devices::virtio::balloon::BalloonSpec;
+use memory::backend::BackendSpec;
+use memory::size::ByteSize;
+
+use crate::cli::Args;
+use crate::cli::channel::{MonitorArg, QmpArg, SerialArg};
+
+pub use self::memory_plan::MemoryError;
+
+mod memory_plan;
+
+/// Why a command line makes no machine.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// Without a kernel there is nothing to run.
+    #[error("no kernel given: -kernel FILE names a bzImage or an ELF vmlinux")]
+    KernelMissing,
+    /// Memory options that do not fit together.
+    #[error(transparent)]
+    Memory(#[from] MemoryError),
+    /// More than one of something of which there is one.
+    #[error("{option} was given {count} times, but there is only one {what}")]
+    TooMany {
+        /// The option.
+        option: &'static str,
+        /// How often.
+        count: usize,
+        /// What there is one of.
+        what: &'static str,
+    },
+    /// Serial port and monitor both want the terminal.
+    #[error("-serial stdio and -monitor stdio cannot share the terminal; give one of them another place")]
+    StdioTwice,
+    /// Two sockets with one path.
+    #[error("the socket '{}' is used twice", path.display())]
+    SocketTwice {
+        /// The path.
+        path: PathBuf,
+    },
+}
+
+/// Where the guest's serial port goes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum SerialSpec {
+    /// The terminal.
+    Stdio,
+    /// Nowhere.
+    None,
+    /// A file, which is emptied first.
+    File(PathBuf),
+}
+
+/// Where the monitor for people is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum MonitorSpec {
+    /// There is none.
+    None,
+    /// On the terminal.
+    Stdio,
+    /// On a unix socket.
+    Unix(PathBuf),
+}
+
+/// A QMP socket.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct QmpSpec {
+    /// Its file.
+    pub path: PathBuf,
+}
+
+/// A machine to build.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Name of the guest.
+    pub name: Option<String>,
+    /// Number of vCPUs, at least 1.
+    pub vcpus: u8,
+    /// RAM of the guest: the sum of `backends`.
+    pub memory: ByteSize,
+    /// Backends of RAM, lowest guest address first.
+    pub backends: Vec<BackendSpec>,
+    /// The kernel.
+    pub boot: BootSpec,
+    /// Serial port.
+    pub serial: SerialSpec,
+    /// Monitor for people.
+    pub monitor: MonitorSpec,
+    /// Monitors for programs.
+    pub qmp: Vec<QmpSpec>,
+    /// The balloon.
+    pub balloon: Option<BalloonSpec>,
+    /// Let no vCPU run before `cont`.
+    pub start_paused: bool,
+    /// Say more.
+    pub verbose: bool,
+    /// What is strange but not wrong, for a person; to be printed before the start.
+    pub warnings: Vec<String>,
+}
+
+impl Config {
+    /// Checks `args` together and fills in the defaults.
+    pub fn new(args: Args) -> Result<Config, Error> {
+        let mut warnings = Vec::new();
+        let memory = memory_plan::plan(&args, &mut warnings)?;
+        let monitor = match only("-monitor", "monitor", args.monitor)? {
+            None | Some(MonitorArg::None) => MonitorSpec::None,
+            Some(MonitorArg::Stdio) => MonitorSpec::Stdio,
+            Some(MonitorArg::Unix(path)) => MonitorSpec::Unix(path),
+        };
+        let serial = match (only("-serial", "serial port", args.serial)?, &monitor) {
+            (Some(SerialArg::Stdio), MonitorSpec::Stdio) => return Err(Error::StdioTwice),
+            (Some(SerialArg::None), _) | (None, MonitorSpec::Stdio) => SerialSpec::None,
+            (Some(SerialArg::File(path)), _) => SerialSpec::File(path),
+            (Some(SerialArg::Stdio) | None, _) => SerialSpec::Stdio,
+        };
+        let qmp: Vec<_> = args
+            .qmp
+            .into_iter()
+            .map(|QmpArg { path }| QmpSpec { path })
+            .collect();
+        check_sockets(&monitor, &qmp)?;
+        let balloon = only("-device virtio-balloon-pci", "balloon", args.device)?;
+        Ok(Config {
+            name: args.name,
+            vcpus: args.smp.unwrap_or(1),
+            memory: memory.size,
+            backends: memory.backends,
+            boot: BootSpec {
+                kernel: args.kernel.ok_or(Error::KernelMissing)?,
+                initrd: args.initrd,
+                cmdline: args.append.unwrap_or_default(),
+            },
+            serial,
+            monitor,
+            qmp,
+            balloon: balloon.map(|arg| BalloonSpec {
+                id: arg.id,
+                deflate_on_oom: arg.deflate_on_oom,
+            }),
+            start_paused: args.start_paused,
+            verbose: args.verbose,
+            warnings,
+        })
+    }
+
+    /// Whether somebody could say `cont` to a machine that was stopped.
+    pub fn is_attended(&self) -> bool {
+        self.monitor != MonitorSpec::None || !self.qmp.is_empty()
+    }
+}
+
+/// The one value of an option that may be given once.
+fn only<T>(option: &'static str, what: &'static str, values: Vec<T>) -> Result<Option<T>, Error> {
+    match values.len() {
+        0 | 1 => Ok(values.into_iter().next()),
+        count => Err(Error::TooMany { option, count, what }),
+    }
+}
+
+fn check_sockets(monitor: &MonitorSpec, qmp: &[QmpSpec]) -> Result<(), Error> {
+    let mut paths: Vec<_> = qmp.iter().map(|spec| &spec.path).collect();
+    if let MonitorSpec::Unix(path) = monitor {
+        paths.push(path);
+    }
+    paths.sort();
+    match paths.windows(2).find(|pair| pair[0] == pair[1]) {
+        Some(pair) => Err(Error::SocketTwice {
+            path: pair[0].clone(),
+        }),
+        None => Ok(()),
+    }
+}
+
+#[cfg(test)]
+mod tests;

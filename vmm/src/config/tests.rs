@@ -1,0 +1,201 @@
+use std::ffi::OsString;
+
+use memory::backend::{BackendKind, MergeRequest};
+
+use super::*;
+use crate::cli::{self, Command};
+
+fn config(line: &str) -> Result<Config, Error> {
+    let words = ["ballast", "run", "-kernel", "k"]
+        .into_iter()
+        .chain(line.split_whitespace())
+        .map(OsString::from);
+    match cli::parse(words).unwrap() {
+        Command::Run(args) => Config::new(args),
+        other => panic!("{other:?}"),
+    }
+}
+
+fn text(line: &str) -> String {
+    config(line).unwrap_err().to_string()
+}
+
+const M: &str = "-object memory-backend-ram,id=m,size=512M";
+
+#[test]
+fn has_defaults() {
+    let config = config("").unwrap();
+    assert_eq!(config.memory, ByteSize::mib(128));
+    assert_eq!(
+        (config.vcpus, config.start_paused, config.verbose),
+        (1, false, false)
+    );
+    assert_eq!(
+        (config.serial.clone(), config.monitor.clone()),
+        (SerialSpec::Stdio, MonitorSpec::None)
+    );
+    assert!(config.qmp.is_empty() && config.balloon.is_none() && config.name.is_none());
+    assert!(!config.is_attended());
+    let [backend] = &config.backends[..] else {
+        panic!("{config:?}")
+    };
+    assert_eq!(
+        (backend.id.as_str(), &backend.kind, backend.size),
+        ("ram", &BackendKind::Ram, config.memory)
+    );
+    assert_eq!(
+        (backend.prealloc, &backend.merge),
+        (false, &MergeRequest::Default(false))
+    );
+    assert_eq!(config.boot.cmdline, "");
+    assert!(config.warnings.is_empty());
+}
+
+#[test]
+fn wants_a_kernel() {
+    assert!(matches!(Config::new(Args::default()), Err(Error::KernelMissing)));
+}
+
+#[test]
+fn makes_the_default_backend_of_a_directory() {
+    let config = config("-m 1G -mem-path /dev/hugepages -mem-prealloc -machine mem-merge=on").unwrap();
+    let backend = &config.backends[0];
+    assert_eq!(
+        backend.kind,
+        BackendKind::File {
+            path: "/dev/hugepages".into()
+        }
+    );
+    assert!(backend.prealloc);
+    assert_eq!(backend.merge, MergeRequest::Default(true));
+    assert_eq!(backend.size, ByteSize::gib(1));
+}
+
+#[test]
+fn takes_the_backend_that_is_named() {
+    for name in [
+        "-machine memory-backend=m",
+        "-numa node,memdev=m",
+        "-M q35 -machine memory-backend=m -machine mem-merge=off",
+    ] {
+        let config = config(&format!("-m 512 {M},prealloc=off,merge=on {name} -mem-prealloc")).unwrap();
+        let [backend] = &config.backends[..] else {
+            panic!("{config:?}")
+        };
+        assert_eq!(backend.id, "m");
+        // What the object says wins over the machine-wide options.
+        assert!(!backend.prealloc);
+        assert_eq!(backend.merge, MergeRequest::On);
+    }
+    let config = config(&format!("{M} -numa node,memdev=m -mem-prealloc")).unwrap();
+    assert_eq!(
+        config.memory,
+        ByteSize::mib(512),
+        "without -m the backend says how much"
+    );
+    assert!(config.backends[0].prealloc);
+}
+
+#[test]
+fn warns_of_a_backend_that_nothing_uses() {
+    let config = config(&format!("{M} -numa node")).unwrap();
+    assert_eq!(config.backends[0].id, "ram");
+    assert_eq!(config.warnings.len(), 1);
+    assert!(config.warnings[0].starts_with("the backend 'm' is not used"));
+}
+
+#[test]
+fn refuses_memory_that_does_not_fit_together() {
+    assert!(
+        text(&format!("-m 1G {M} -numa node,memdev=m"))
+            .starts_with("-m says 1 GiB, but the backend 'm' has 512 MiB")
+    );
+    assert_eq!(
+        text(&format!("{M} -numa node,memdev=x")),
+        "-numa node,memdev=x: there is no backend 'x'; known: 'm'"
+    );
+    assert!(
+        text("-machine memory-backend=x")
+            .starts_with("-machine memory-backend=x: there is no backend 'x'; -object")
+    );
+    assert_eq!(
+        text(&format!("{M} {M} -numa node,memdev=m")),
+        "two backends have the id 'm'"
+    );
+    assert!(text(&format!("{M} -numa node,memdev=m -machine memory-backend=m")).contains("use one"));
+    assert!(text("-numa node -numa node").contains("one guest node"));
+    assert!(
+        text(&format!("{M} -numa node,memdev=m -mem-path /x")).starts_with("-mem-path is for the default")
+    );
+    assert!(text("-m 0").contains("size 0"));
+}
+
+#[test]
+fn has_checked_each_backend() {
+    for line in [
+        "-m 4097K".to_owned(),
+        format!("{M},prealloc=on,reserve=off -numa node,memdev=m"),
+        format!("{M},reserve=off -numa node,memdev=m -mem-prealloc"),
+        format!("{M},merge=on,share=on -numa node,memdev=m"),
+        "-object memory-backend-memfd,id=m,size=512M,hugetlb=on,merge=on -numa node,memdev=m".to_owned(),
+        "-object memory-backend-memfd,id=m,size=3M,hugetlb=on -numa node,memdev=m".to_owned(),
+        "-object memory-backend-ram,id=m,size=0 -numa node,memdev=m".to_owned(),
+    ] {
+        let error = config(&line).unwrap_err();
+        assert!(
+            matches!(error, Error::Memory(MemoryError::Backend(_))),
+            "{line}: {error}"
+        );
+    }
+}
+
+#[test]
+fn gives_the_terminal_to_one() {
+    assert!(matches!(
+        config("-serial stdio -monitor stdio"),
+        Err(Error::StdioTwice)
+    ));
+    let config = config("-monitor stdio").unwrap();
+    assert_eq!(
+        (config.serial.clone(), config.monitor.clone()),
+        (SerialSpec::None, MonitorSpec::Stdio)
+    );
+    assert!(config.is_attended());
+}
+
+#[test]
+fn refuses_two_of_what_there_is_one() {
+    assert_eq!(
+        text("-device virtio-balloon-pci -device virtio-balloon-pci"),
+        "-device virtio-balloon-pci was given 2 times, but there is only one balloon"
+    );
+    assert!(text("-serial none -serial none").contains("one serial port"));
+    assert!(text("-monitor none -monitor none").contains("one monitor"));
+    assert_eq!(
+        text("-qmp unix:a -monitor unix:a"),
+        "the socket 'a' is used twice"
+    );
+}
+
+#[test]
+fn takes_the_rest() {
+    let config = config(
+        "-name web -smp 4 -initrd i -append x -S -v -qmp unix:a,server,nowait -qmp unix:b -monitor unix:c \
+         -serial file:l -device virtio-balloon-pci,id=b,deflate-on-oom=on",
+    )
+    .unwrap();
+    assert_eq!(config.name.as_deref(), Some("web"));
+    assert_eq!(
+        (config.vcpus, config.start_paused, config.verbose),
+        (4, true, true)
+    );
+    assert_eq!(config.boot.initrd, Some("i".into()));
+    assert_eq!(
+        config.qmp,
+        [QmpSpec { path: "a".into() }, QmpSpec { path: "b".into() }]
+    );
+    assert_eq!(config.monitor, MonitorSpec::Unix("c".into()));
+    assert_eq!(config.serial, SerialSpec::File("l".into()));
+    let balloon = config.balloon.unwrap();
+    assert_eq!((balloon.id.as_str(), balloon.deflate_on_oom), ("b", true));
+}
