@@ -151,5 +151,11 @@ impl Bus {
     }
 }
 
+/// `from` and the offsets after it, for walks over registers byte by byte. Stays at the last one instead of wrapping,
+/// where no register ever is.
+pub(crate) fn offsets(from: usize) -> impl Iterator<Item = usize> {
+    (0..).map(move |step: usize| from.saturating_add(step))
+}
+
 #[cfg(test)]
 mod tests;

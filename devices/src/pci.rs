@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::sync::atomic::AtomicU32;
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 
 use memory::layout::PCI32_WINDOW_START;
@@ -14,8 +15,12 @@ use crate::fault::{Faults, GuestFault};
 
 pub mod config;
 pub mod msix;
+mod ports;
 
 use config::{ConfigSpace, Identity};
+use ports::ConfigPorts;
+
+pub use ports::{CONFIG_PORT, CONFIG_PORTS};
 
 /// Device numbers on a bus.
 const DEVICES: u8 = 32;
@@ -113,6 +118,16 @@ impl PciRoot {
     #[must_use]
     pub fn ecam(&self) -> Arc<dyn BusDevice> {
         Arc::new(Ecam(Arc::clone(&self.functions)))
+    }
+
+    /// Configuration space by I/O ports, for [`CONFIG_PORT`]: the same functions.
+    #[must_use]
+    pub fn ports(&self) -> Arc<dyn BusDevice> {
+        let ecam = Ecam(Arc::clone(&self.functions));
+        Arc::new(ConfigPorts {
+            ecam,
+            address: AtomicU32::new(0),
+        })
     }
 
     /// The functions' memory BARs, for [`PCI32_WINDOW_START`]: each access goes to the function whose BAR is there

@@ -12,7 +12,7 @@ use vm_memory::GuestMemoryMmap;
 use vmm_sys_util::eventfd::EventFd;
 
 pub mod balloon;
-mod common;
+pub(crate) mod common;
 mod device_config;
 pub mod pci;
 pub mod queue;

@@ -1,5 +1,7 @@
 //! The 256 bytes of a PCI function's configuration space (PCI Local Bus 3.0, §6).
 
+use crate::bus::offsets;
+
 /// Bytes of conventional configuration space.
 pub const CONFIG_SIZE: usize = 256;
 
@@ -144,14 +146,14 @@ impl ConfigSpace {
 
     /// Reads at `offset`, any width; all ones beyond the end.
     pub fn read(&self, offset: usize, data: &mut [u8]) {
-        for (at, byte) in (offset..).zip(data) {
+        for (at, byte) in offsets(offset).zip(data) {
             *byte = self.bytes.get(at).copied().unwrap_or(0xff);
         }
     }
 
     /// Writes at `offset` as the guest, any width: changes the writable bits and no other.
     pub fn write(&mut self, offset: usize, data: &[u8]) {
-        for (at, new) in (offset..).zip(data) {
+        for (at, new) in offsets(offset).zip(data) {
             if let (Some(byte), Some(mask)) = (self.bytes.get_mut(at), self.writable.get(at)) {
                 *byte = *byte & !mask | new & mask;
             }

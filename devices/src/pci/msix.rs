@@ -5,6 +5,7 @@
 
 use std::sync::Arc;
 
+use crate::bus::offsets;
 use crate::interrupt::{MsiMessage, MsiVector};
 
 /// Capability id of MSI-X.
@@ -135,7 +136,7 @@ impl Msix {
 
     /// Reads the table at `offset`, any width; zero beyond its end.
     pub fn read_table(&self, offset: usize, data: &mut [u8]) {
-        for (at, byte) in (offset..).zip(data) {
+        for (at, byte) in offsets(offset).zip(data) {
             let word = self
                 .vectors
                 .get(at / ENTRY_SIZE)
@@ -147,7 +148,7 @@ impl Msix {
     /// Writes the table at `offset`, any width; nothing beyond its end.
     pub fn write_table(&mut self, offset: usize, data: &[u8]) {
         let open = self.open();
-        let mut bytes = (offset..).zip(data).peekable();
+        let mut bytes = offsets(offset).zip(data).peekable();
         while let Some((at, _)) = bytes.peek() {
             let index = at / ENTRY_SIZE;
             let Some(vector) = self.vectors.get_mut(index) else {
@@ -167,7 +168,7 @@ impl Msix {
 
     /// Reads the pending bits at `offset`, any width; zero beyond their end.
     pub fn read_pending(&self, offset: usize, data: &mut [u8]) {
-        for (at, byte) in (offset..).zip(data) {
+        for (at, byte) in offsets(offset).zip(data) {
             let first = at.saturating_mul(8);
             *byte = (0..8).fold(0, |bits, bit| {
                 let pending = self

@@ -3,6 +3,7 @@
 //! Pure register state. The queues' addresses and sizes are read once, when the driver becomes ready; from then on
 //! they cannot change until a reset.
 
+use crate::bus::offsets;
 use crate::pci::msix::NO_VECTOR;
 
 use super::status::{self, Step};
@@ -31,13 +32,13 @@ const QUEUE_DEVICE: usize = 0x30;
 
 /// One queue's registers.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct QueueRegisters {
-    pub(super) max_size: u16,
-    pub(super) size: u16,
-    pub(super) enabled: bool,
-    pub(super) vector: u16,
+pub(crate) struct QueueRegisters {
+    pub(crate) max_size: u16,
+    pub(crate) size: u16,
+    pub(crate) enabled: bool,
+    pub(crate) vector: u16,
     /// Guest addresses of descriptor table, available ring, used ring.
-    pub(super) rings: [u64; 3],
+    pub(crate) rings: [u64; 3],
 }
 
 impl QueueRegisters {
@@ -163,7 +164,7 @@ impl Common {
     /// Reads at `offset`, any width; zero beyond the end. Reading changes nothing.
     pub(super) fn read(&self, offset: usize, generation: u8, data: &mut [u8]) {
         let image = self.image(generation);
-        for (at, byte) in (offset..).zip(data) {
+        for (at, byte) in offsets(offset).zip(data) {
             *byte = image.get(at).copied().unwrap_or(0);
         }
     }

@@ -2,6 +2,8 @@
 
 use std::ops::Range;
 
+use crate::bus::offsets;
+
 /// A snapshot of a device's configuration. The device's worker publishes into it; the driver reads it and writes
 /// the bytes that it may.
 #[derive(Debug)]
@@ -38,7 +40,7 @@ impl DeviceConfig {
     /// Reads at `offset`, any width; zero beyond the end.
     pub(super) fn read(&mut self, offset: usize, data: &mut [u8]) {
         self.observed = true;
-        for (at, byte) in (offset..).zip(data) {
+        for (at, byte) in offsets(offset).zip(data) {
             *byte = self.bytes.get(at).copied().unwrap_or(0);
         }
     }
@@ -46,7 +48,7 @@ impl DeviceConfig {
     /// Writes at `offset` as the driver, any width. Bytes that it may not write stay. Returns whether all were taken.
     pub(super) fn write(&mut self, offset: usize, data: &[u8]) -> bool {
         let mut all = true;
-        for (at, new) in (offset..).zip(data) {
+        for (at, new) in offsets(offset).zip(data) {
             match self.bytes.get_mut(at) {
                 Some(byte) if self.writable.get(at) == Some(&true) => *byte = *new,
                 _ => all = false,

@@ -164,7 +164,7 @@ impl VirtioPci {
         let mut registers = self.shared.lock();
         registers.common.begin_reset();
         self.shared.order(&mut registers, |orders| {
-            (orders.reset, orders.start) = (true, false)
+            (orders.reset, orders.start) = (true, false);
         });
         drop(registers);
         self.shared.wait_reset();

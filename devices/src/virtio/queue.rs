@@ -68,11 +68,11 @@ impl QueueError {
 
 /// What is left to do after a device has served a queue.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Finish {
+pub(crate) struct Finish {
     /// The driver wants an interrupt.
-    pub(super) interrupt: bool,
+    pub(crate) interrupt: bool,
     /// More became available meanwhile, and the driver may not ring for it.
-    pub(super) more: bool,
+    pub(crate) more: bool,
 }
 
 /// One queue of a live device.
@@ -89,7 +89,7 @@ pub struct VirtQueue {
 
 impl VirtQueue {
     /// The queue that the driver described in `registers`.
-    pub(super) fn new(
+    pub(crate) fn new(
         index: u16,
         registers: &QueueRegisters,
         features: u64,
@@ -182,7 +182,7 @@ impl VirtQueue {
     }
 
     /// Asks the driver to ring again, and finds out whether it waits for an interrupt.
-    pub(super) fn finish(&mut self, memory: &Memory) -> Result<Finish, QueueError> {
+    pub(crate) fn finish(&mut self, memory: &Memory) -> Result<Finish, QueueError> {
         let index = self.index;
         let broken = |source| QueueError::Notify { queue: index, source };
         let Some(queue) = self.queue.as_mut() else {

@@ -114,6 +114,17 @@ impl Pages {
         self.give_back(memory, queue)
     }
 
+    /// Room in the vectors, to show that they do not grow.
+    #[cfg(test)]
+    pub(super) fn capacities(&self) -> [usize; 4] {
+        [
+            self.heads.capacity(),
+            self.pfns.capacity(),
+            self.ranges.capacity(),
+            self.complete.capacity(),
+        ]
+    }
+
     fn forget(&mut self) {
         self.partial.clear();
         self.shared.partial.store(0, Ordering::Relaxed);
@@ -186,6 +197,3 @@ fn read_chain(
     }
     understood && !chain.is_broken()
 }
-
-#[cfg(test)]
-mod tests;

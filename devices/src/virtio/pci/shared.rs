@@ -30,7 +30,7 @@ pub(in crate::virtio) struct Orders {
     pub(in crate::virtio) stop: bool,
     /// Let go of the rings and forget the driver.
     pub(in crate::virtio) reset: bool,
-    /// The driver is ready. Never together with `reset`.
+    /// The driver is ready. Comes after `reset`, where both are there.
     pub(in crate::virtio) start: bool,
     /// The driver wrote the device's configuration.
     pub(in crate::virtio) config_written: bool,
