@@ -7,10 +7,11 @@
 use acpi_tables::rsdp::Rsdp;
 use acpi_tables::xsdt::XSDT;
 use acpi_tables::{Aml, sdt::Sdt};
-use memory::layout::{ACPI_START, KERNEL_START};
+use memory::layout::ACPI_START;
 use thiserror::Error;
 
 use crate::BootPlatform;
+use crate::reset_vector::RESET_VECTOR;
 
 mod dsdt;
 mod fadt;
@@ -23,7 +24,7 @@ const OEM_TABLE_ID: [u8; 8] = *b"BALLAST ";
 const OEM_REVISION: u32 = 1;
 
 /// The room for all tables.
-const ROOM: u64 = KERNEL_START - ACPI_START;
+const ROOM: u64 = RESET_VECTOR - ACPI_START;
 /// The specification asks for nothing but bytes; kernels read tables faster when they are aligned.
 const ALIGNMENT: u64 = 16;
 /// A processor's name in the DSDT has three hexadecimal digits.

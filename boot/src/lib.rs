@@ -13,6 +13,7 @@
 //! | `PAGE_TABLES` | [`page_tables`] | the first 4 GiB mapped to themselves |
 //! | `CMDLINE` | `cmdline` | the command line, NUL-terminated |
 //! | `ACPI_START` | [`acpi`] | RSDP first, the other tables after it |
+//! | the last 16 bytes below 1 MiB | `reset_vector` | code that resets the machine |
 //! | `KERNEL_START` (bzImage), or as its headers say (ELF) | `kernel` | the kernel |
 //! | as high as it may be below 3 GiB | `initrd` | the initramfs |
 //!
@@ -30,7 +31,9 @@ mod kernel;
 mod load;
 mod memory_map;
 pub mod page_tables;
+mod power;
 mod pvh;
+mod reset_vector;
 mod zero_page;
 
 pub use acpi::AcpiError;

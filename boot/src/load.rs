@@ -12,6 +12,7 @@ use crate::cmdline::{self, CmdlineError};
 use crate::initrd::{Initrd, InitrdError};
 use crate::kernel::{Kernel, KernelEntry, KernelError};
 use crate::memory_map::memory_map;
+use crate::reset_vector::{self, RESET_VECTOR};
 use crate::{page_tables, pvh, zero_page};
 
 /// What the user wants to boot.
@@ -199,6 +200,7 @@ fn load_into(
     let cmdline = cmdline::with_nul(&spec.cmdline);
     write(memory, "command line", CMDLINE, &cmdline)?;
     write(memory, "ACPI tables", ACPI_START, &tables)?;
+    write(memory, "reset vector", RESET_VECTOR, &reset_vector::code())?;
     let map = memory_map(regions);
     let gdt = page_tables::descriptor_table(plan.kernel.entry());
     write(memory, "descriptor table", memory::layout::GDT, &gdt)?;
@@ -232,6 +234,12 @@ fn load_into(
             entry.mode = EntryMode::Pvh { rbx: ZERO_PAGE };
         }
     }
+    tracing::debug!(
+        ?entry,
+        kernel_end = plan.kernel.end(),
+        ?initrd_range,
+        "kernel loaded"
+    );
     Ok(entry)
 }
 

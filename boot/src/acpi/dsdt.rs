@@ -25,16 +25,12 @@ use vm_memory::Address;
 
 use super::table as table_of;
 use crate::BootPlatform;
+use crate::power;
 
 /// From 2 on, integers have 64 bits.
 const REVISION: u8 = 2;
 /// Ports of a 16550.
 const COM1_PORTS: u8 = 8;
-/// Ports of the power block, and the offset of its event register: 32 bits, cleared by reading.
-const POWER_PORTS: u8 = 16;
-const EVENT_OFFSET: u16 = 4;
-/// The event register's bit for the power button.
-const POWER_BUTTON: u8 = 1;
 /// Notification 0x80 of a power button: pressed (table 5.161).
 const PRESSED: u8 = 0x80;
 /// The sleep type of S5, in `_S5_` and in the sleep control register.
@@ -139,7 +135,7 @@ fn osc() -> impl Aml {
 /// a device of its own and not in a window of the root.
 fn motherboard(aml: &mut Vec<u8>) {
     let config_space = Memory32Fixed::new(true, low_word(ECAM_START), low_word(ECAM_SIZE));
-    let power = IO::new(POWER_PORT, POWER_PORT, 1, POWER_PORTS);
+    let power_ports = IO::new(POWER_PORT, POWER_PORT, 1, power::PORTS);
     Device::new(
         Path::new("MBRD"),
         vec![
@@ -147,7 +143,7 @@ fn motherboard(aml: &mut Vec<u8>) {
             &Name::new(Path::new("_UID"), &ZERO),
             &Name::new(
                 Path::new("_CRS"),
-                &ResourceTemplate::new(vec![&config_space, &power]),
+                &ResourceTemplate::new(vec![&config_space, &power_ports]),
             ),
         ],
     )
@@ -186,12 +182,7 @@ fn power_button(aml: &mut Vec<u8>) {
             &Name::new(Path::new("_HID"), &"ACPI0013"),
             &Name::new(Path::new("_UID"), &ZERO),
             &Name::new(Path::new("_CRS"), &ResourceTemplate::new(vec![&edge(GED_GSI)])),
-            &OpRegion::new(
-                Path::new("EVTR"),
-                OpRegionSpace::SystemIO,
-                &(POWER_PORT + EVENT_OFFSET),
-                &4u8,
-            ),
+            &OpRegion::new(Path::new("EVTR"), OpRegionSpace::SystemIO, &power::EVENTS, &4u8),
             &Field::new(
                 Path::new("EVTR"),
                 FieldAccessType::DWord,
@@ -207,7 +198,7 @@ fn power_button(aml: &mut Vec<u8>) {
                 vec![
                     &Store::new(&pending, &events),
                     &If::new(
-                        &And::new(&ZERO, &pending, &POWER_BUTTON),
+                        &And::new(&ZERO, &pending, &power::POWER_BUTTON),
                         vec![&Notify::new(&Path::new("PWRB"), &PRESSED)],
                     ),
                 ],

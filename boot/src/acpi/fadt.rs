@@ -2,16 +2,9 @@
 
 use acpi_tables::fadt::{FADTBuilder, Flags};
 use acpi_tables::gas::{AccessSize, AddressSpace, GAS};
-use memory::layout::POWER_PORT;
 
 use super::{OEM_ID, OEM_REVISION, OEM_TABLE_ID, bytes};
-
-/// Offsets of the registers in the block of ports at [`POWER_PORT`], one byte each.
-const SLEEP_CONTROL: u16 = 0;
-const SLEEP_STATUS: u16 = 1;
-const RESET: u16 = 2;
-/// What resets the machine when it is written to the reset register.
-const RESET_VALUE: u8 = 1;
+use crate::power::{RESET, RESET_VALUE, SLEEP_CONTROL, SLEEP_STATUS};
 
 /// `IAPC_BOOT_ARCH` (table 5.11). The bits that say what *is* there stay clear: user-visible ISA devices (bit 0) and
 /// a keyboard controller (bit 1). So does bit 3, "no MSI".
@@ -30,21 +23,21 @@ pub(super) fn table(dsdt: u64) -> Vec<u8> {
         .flag(Flags::PwrButton)
         .flag(Flags::SlpButton)
         .flag(Flags::Wbinvd);
-    fadt.sleep_control_reg = port(SLEEP_CONTROL);
-    fadt.sleep_status_reg = port(SLEEP_STATUS);
-    fadt.reset_reg = port(RESET);
+    fadt.sleep_control_reg = register(SLEEP_CONTROL);
+    fadt.sleep_status_reg = register(SLEEP_STATUS);
+    fadt.reset_reg = register(RESET);
     fadt.reset_value = RESET_VALUE;
     fadt.iapc_boot_arch = (NO_VGA | NO_PCIE_ASPM | NO_CMOS_RTC).into();
     bytes(&fadt.finalize())
 }
 
 /// A one-byte register in I/O space.
-fn port(offset: u16) -> GAS {
+fn register(port: u16) -> GAS {
     GAS::new(
         AddressSpace::SystemIo,
         8,
         0,
         AccessSize::ByteAccess,
-        u64::from(POWER_PORT + offset),
+        u64::from(port),
     )
 }

@@ -75,6 +75,7 @@ fn bzimage_with_everything() {
     assert_eq!(read(&memory, KERNEL_START, CODE.len()), CODE);
     assert_eq!(read(&memory, CMDLINE, 20), b"console=ttyS0 quiet\0");
     assert_eq!(read(&memory, ACPI_START, 8), b"RSD PTR ");
+    assert_eq!(read(&memory, RESET_VECTOR, 1), [0xba]);
     let initrd = 64 * MIB - 3 * 4096;
     assert_eq!(
         read(&memory, ZERO_PAGE + 0x218, 4),
