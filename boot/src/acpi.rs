@@ -2,7 +2,7 @@
 //!
 //! The machine is *hardware-reduced* (ACPI specification 6.5, section 4.1): no PM timer, no SCI, no legacy interrupt
 //! controller that the guest would use; events come by a Generic Event Device, sleep and reset by plain registers.
-//! Tables of guest NUMA (SRAT, SLIT) belong beside the others in [`tables`], once there is more than one node.
+//! Tables of guest NUMA (SRAT, SLIT) belong beside the others in `tables`, once there is more than one node.
 
 use acpi_tables::rsdp::Rsdp;
 use acpi_tables::xsdt::XSDT;

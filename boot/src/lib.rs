@@ -1,6 +1,6 @@
 //! A Linux kernel into guest RAM, and where to start it.
 //!
-//! [`check`] refuses what can be refused while no memory has been taken yet; [`load`] writes everything that the
+//! [`check()`] refuses what can be refused while no memory has been taken yet; [`load()`] writes everything that the
 //! guest finds in its RAM when the first vCPU starts, and says how that vCPU has to look ([`Entry`]). `load` may be
 //! called again on the same RAM: that is how a machine is reset.
 //!

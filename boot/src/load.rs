@@ -113,7 +113,7 @@ pub enum LoadError {
     },
 }
 
-/// All that [`check`] and [`load`] find out before anything is written.
+/// All that [`check()`] and [`load()`] find out before anything is written.
 struct Plan {
     kernel: Kernel,
     /// The initramfs and the guest address that it goes to.
@@ -152,7 +152,7 @@ impl Plan {
 ///
 /// # Errors
 ///
-/// The first thing that is wrong, with the file and the numbers. When this succeeds, [`load`] fails only if a file
+/// The first thing that is wrong, with the file and the numbers. When this succeeds, [`load()`] fails only if a file
 /// changes or cannot be read in between.
 pub fn check(spec: &BootSpec, ram_size: ByteSize) -> Result<(), LoadError> {
     Plan::new(spec, ram_size.bytes().min(HOLE_START)).map(|_| ())
@@ -162,13 +162,13 @@ pub fn check(spec: &BootSpec, ram_size: ByteSize) -> Result<(), LoadError> {
 ///
 /// # Errors
 ///
-/// As [`check`]; besides, a read error of one of the files, and a machine that the tables cannot describe.
+/// As [`check()`]; besides, a read error of one of the files, and a machine that the tables cannot describe.
 pub fn load(ram: &Ram, spec: &BootSpec, platform: &BootPlatform) -> Result<Entry, LoadError> {
     let regions: Vec<GuestRange> = ram.regions().iter().map(|region| region.guest()).collect();
     load_into(ram.memory(), &regions, spec, platform)
 }
 
-/// [`load`] on plain guest memory.
+/// [`load()`] on plain guest memory.
 fn load_into(
     memory: &GuestMemoryMmap<()>,
     regions: &[GuestRange],

@@ -33,6 +33,9 @@ const REVISION: u8 = 2;
 const COM1_PORTS: u8 = 8;
 /// Notification 0x80 of a power button: pressed (table 5.161).
 const PRESSED: u8 = 0x80;
+/// The address and data ports of PCI configuration mechanism #1, which are the host bridge's own.
+const PCI_CONFIG_PORT: u16 = 0xcf8;
+const PCI_CONFIG_PORTS: u8 = 8;
 /// The sleep type of S5, in `_S5_` and in the sleep control register.
 const S5_TYPE: u8 = 5;
 /// `_STA`: present, enabled, shown, working.
@@ -64,8 +67,8 @@ fn system_bus(platform: &BootPlatform, aml: &mut Vec<u8>) {
     aml.extend(acpi_tables::aml::Scope::raw(Path::new("\\_SB_"), devices));
 }
 
-/// The host bridge: buses 0 to 255, the windows that BARs lie in, and `_OSC`. There are no I/O ports in it, because
-/// no device here has any; and no `_PRT`, because devices interrupt by messages only.
+/// The host bridge: buses 0 to 255, the windows that BARs lie in, and `_OSC`. There is no window of I/O ports,
+/// because no device here has any; and no `_PRT`, because devices interrupt by messages only.
 fn pci_root(window64: Option<GuestRange>, aml: &mut Vec<u8>) {
     let buses = AddressSpace::<u16>::new_bus_number(0, u16::from(u8::MAX));
     let low = AddressSpace::<u32>::new_memory(
@@ -75,6 +78,7 @@ fn pci_root(window64: Option<GuestRange>, aml: &mut Vec<u8>) {
         low_word(PCI32_WINDOW_END - 1),
         None,
     );
+    let config_ports = IO::new(PCI_CONFIG_PORT, PCI_CONFIG_PORT, 1, PCI_CONFIG_PORTS);
     let high = window64.and_then(|window| {
         let start = window.start.raw_value();
         let last = start.checked_add(window.len.checked_sub(1)?)?;
@@ -86,7 +90,7 @@ fn pci_root(window64: Option<GuestRange>, aml: &mut Vec<u8>) {
             None,
         ))
     });
-    let mut windows: Vec<&dyn Aml> = vec![&buses, &low];
+    let mut windows: Vec<&dyn Aml> = vec![&buses, &config_ports, &low];
     if let Some(high) = &high {
         windows.push(high);
     }
