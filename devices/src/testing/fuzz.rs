@@ -19,6 +19,10 @@ use crate::virtio::{F_EVENT_IDX, F_VERSION_1, VirtioDevice};
 
 use super::{Descriptor, DriverQueue, FakeDoorbells, FakeVector, anonymous_ram};
 
+mod seeds;
+
+pub use seeds::{Seed, balloon_seeds, register_seeds};
+
 /// Descriptors of a fuzzed queue: few, so that collisions are likely.
 const SIZE: u16 = 16;
 /// Guest RAM in MiB.
@@ -256,3 +260,6 @@ pub fn virtio_registers(data: &[u8]) {
     device.shutdown();
     assert!(doorbells.addresses().is_empty());
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,8 +1,27 @@
-//! Small guest RAM.
+//! Small guest RAM over real backends.
+
+use memory::backend::{BackendKind, BackendSpec, HostPolicy, MergeRequest};
 use memory::ram::Ram;
-/// Stub.
+use memory::size::ByteSize;
+
+/// `mib` MiB of anonymous RAM.
 pub fn anonymous_ram(mib: u64) -> Ram {
-    Ram::stub(mib << 20)
+    open_ram(BackendKind::Ram, mib)
 }
-/// Stub.
-pub fn open_ram(_x: ()) {}
+
+/// `mib` MiB of RAM of one kind, otherwise as by default.
+pub fn open_ram(kind: BackendKind, mib: u64) -> Ram {
+    let spec = BackendSpec {
+        id: "ram".into(),
+        kind,
+        size: ByteSize::from_bytes(mib << 20),
+        share: None,
+        reserve: None,
+        prealloc: false,
+        prealloc_threads: None,
+        merge: MergeRequest::Off,
+        policy: HostPolicy::Default,
+        dump: true,
+    };
+    Ram::open(vec![spec], &()).unwrap()
+}
