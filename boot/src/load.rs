@@ -248,21 +248,17 @@ fn low_end(regions: &[GuestRange]) -> u64 {
     let below = regions
         .iter()
         .filter(|region| region.start.raw_value() < HOLE_START);
-    below.map(end).max().unwrap_or(0).min(HOLE_START)
-}
-
-fn end(range: &GuestRange) -> u64 {
-    range.start.raw_value().saturating_add(range.len)
+    below.map(GuestRange::end).max().unwrap_or(0).min(HOLE_START)
 }
 
 /// No RAM and no PCI window where the guest's CPUs cannot reach it.
 fn check_width(regions: &[GuestRange], platform: &BootPlatform) -> Result<(), LoadError> {
     let limit = 1u64.checked_shl(platform.phys_bits.into()).unwrap_or(u64::MAX);
-    let ram = regions.iter().map(|region| ("guest RAM", end(region)));
+    let ram = regions.iter().map(|region| ("guest RAM", region.end()));
     let window = platform
         .pci64_window
         .iter()
-        .map(|window| ("the 64-bit PCI window", end(window)));
+        .map(|window| ("the 64-bit PCI window", window.end()));
     for (what, end) in ram.chain(window) {
         if end > limit {
             return Err(LoadError::AddressWidth {

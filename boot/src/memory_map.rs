@@ -7,9 +7,7 @@
 //! KVM keeps for itself because nothing may be put there.
 
 use memory::GuestRange;
-use memory::layout::{
-    ACPI_START, EBDA_START, ECAM_SIZE, ECAM_START, KERNEL_START, KVM_IDENTITY_MAP, KVM_TSS,
-};
+use memory::layout::{ACPI_END, ACPI_START, EBDA_START, ECAM_SIZE, ECAM_START, KVM_IDENTITY_MAP, KVM_TSS};
 use vm_memory::Address;
 
 /// KVM's task state segment takes three pages (`KVM_SET_TSS_ADDR` in `Documentation/virt/kvm/api.rst`).
@@ -47,7 +45,7 @@ const NAMED: [MapEntry; 4] = [
     },
     MapEntry {
         start: ACPI_START,
-        end: KERNEL_START,
+        end: ACPI_END,
         kind: MapKind::Acpi,
     },
     MapEntry {
@@ -66,12 +64,7 @@ const NAMED: [MapEntry; 4] = [
 pub(crate) fn memory_map(regions: &[GuestRange]) -> Vec<MapEntry> {
     let mut ram: Vec<(u64, u64)> = regions
         .iter()
-        .map(|region| {
-            (
-                region.start.raw_value(),
-                region.start.raw_value().saturating_add(region.len),
-            )
-        })
+        .map(|region| (region.start.raw_value(), region.end()))
         .collect();
     ram.sort_unstable();
     let mut map: Vec<MapEntry> = NAMED.to_vec();

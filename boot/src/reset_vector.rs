@@ -4,12 +4,12 @@
 //! F000:FFF0 (`arch/x86/kernel/reboot.c`, `arch/x86/realmode/rm/reboot.S`), unless `reboot=` on its command line
 //! says otherwise. Without code there the guest would run through its own memory and never come back.
 
-use memory::layout::KERNEL_START;
+use memory::layout::ACPI_END;
 
 use crate::power::{RESET, RESET_VALUE};
 
 /// Where it lies: the last 16 bytes below 1 MiB.
-pub(crate) const RESET_VECTOR: u64 = KERNEL_START - 16;
+pub(crate) const RESET_VECTOR: u64 = ACPI_END - 16;
 
 /// Real-mode code for [`RESET_VECTOR`].
 pub(crate) fn code() -> Vec<u8> {

@@ -19,7 +19,8 @@ use acpi_tables::aml::{
 };
 use memory::GuestRange;
 use memory::layout::{
-    COM1_GSI, COM1_PORT, ECAM_SIZE, ECAM_START, GED_GSI, PCI32_WINDOW_END, PCI32_WINDOW_START, POWER_PORT,
+    COM1_GSI, COM1_PORT, COM1_PORTS, ECAM_SIZE, ECAM_START, GED_GSI, PCI32_WINDOW_END, PCI32_WINDOW_START,
+    POWER_PORT, POWER_PORTS,
 };
 use vm_memory::Address;
 
@@ -29,13 +30,11 @@ use crate::power;
 
 /// From 2 on, integers have 64 bits.
 const REVISION: u8 = 2;
-/// Ports of a 16550.
-const COM1_PORTS: u8 = 8;
 /// Notification 0x80 of a power button: pressed (table 5.161).
 const PRESSED: u8 = 0x80;
 /// The address and data ports of PCI configuration mechanism #1, which are the host bridge's own.
 const PCI_CONFIG_PORT: u16 = 0xcf8;
-const PCI_CONFIG_PORTS: u8 = 8;
+const PCI_CONFIG_PORTS: u16 = 8;
 /// The sleep type of S5, in `_S5_` and in the sleep control register.
 const S5_TYPE: u8 = 5;
 /// `_STA`: present, enabled, shown, working.
@@ -78,7 +77,7 @@ fn pci_root(window64: Option<GuestRange>, aml: &mut Vec<u8>) {
         low_word(PCI32_WINDOW_END - 1),
         None,
     );
-    let config_ports = IO::new(PCI_CONFIG_PORT, PCI_CONFIG_PORT, 1, PCI_CONFIG_PORTS);
+    let config_ports = ports(PCI_CONFIG_PORT, PCI_CONFIG_PORTS);
     let high = window64.and_then(|window| {
         let start = window.start.raw_value();
         let last = start.checked_add(window.len.checked_sub(1)?)?;
@@ -139,7 +138,7 @@ fn osc() -> impl Aml {
 /// a device of its own and not in a window of the root.
 fn motherboard(aml: &mut Vec<u8>) {
     let config_space = Memory32Fixed::new(true, low_word(ECAM_START), low_word(ECAM_SIZE));
-    let power_ports = IO::new(POWER_PORT, POWER_PORT, 1, power::PORTS);
+    let power_ports = ports(POWER_PORT, POWER_PORTS);
     Device::new(
         Path::new("MBRD"),
         vec![
@@ -156,7 +155,7 @@ fn motherboard(aml: &mut Vec<u8>) {
 
 /// The serial port. Without this a hardware-reduced Linux gives it no interrupt, and user space waits on it for ever.
 fn serial_port(aml: &mut Vec<u8>) {
-    let ports = IO::new(COM1_PORT, COM1_PORT, 1, COM1_PORTS);
+    let com1 = ports(COM1_PORT, COM1_PORTS);
     Device::new(
         Path::new("COM1"),
         vec![
@@ -164,7 +163,7 @@ fn serial_port(aml: &mut Vec<u8>) {
             &Name::new(Path::new("_UID"), &ZERO),
             &Name::new(
                 Path::new("_CRS"),
-                &ResourceTemplate::new(vec![&ports, &edge(COM1_GSI)]),
+                &ResourceTemplate::new(vec![&com1, &edge(COM1_GSI)]),
             ),
         ],
     )
@@ -223,6 +222,11 @@ fn processor(index: usize, aml: &mut Vec<u8>) {
         ],
     )
     .to_aml_bytes(aml);
+}
+
+/// `count` I/O ports from `base` on, which cannot be moved. No device has more than 255.
+fn ports(base: u16, count: u16) -> IO {
+    IO::new(base, base, 1, u8::try_from(count).unwrap_or(u8::MAX))
 }
 
 /// An interrupt input of the IOAPIC: consumed, edge-triggered, active high, not shared.

@@ -1,4 +1,4 @@
-use memory::layout::{HOLE_END, HOLE_START};
+use memory::layout::{HOLE_END, HOLE_START, KERNEL_START};
 use proptest::prelude::*;
 use vm_memory::GuestAddress;
 
