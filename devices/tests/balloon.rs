@@ -1,5 +1,7 @@
 //! The balloon over real backends: what left the host is read from the kernel, never from our own counters.
 
+#![allow(clippy::unwrap_used, reason = "a test")]
+
 use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
