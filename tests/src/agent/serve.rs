@@ -1,0 +1,134 @@
+//! The agent's side of the language.
+
+use std::collections::HashMap;
+use std::fs;
+use std::io::{self, BufRead, BufReader, Read, Write};
+use std::process::{Command, Stdio};
+
+use rustix::system::{RebootCommand, reboot};
+
+use super::pattern::Pattern;
+use super::{Memory, Reply, Request};
+
+/// Memory that the agent leaves to others when it takes some, in bytes: a guest that starves is no test.
+const SPARE: u64 = 6 << 20;
+
+/// An agent at work.
+#[derive(Debug)]
+pub struct Agent<W: Write> {
+    console: W,
+    patterns: HashMap<String, Pattern>,
+}
+
+impl<W: Write> Agent<W> {
+    /// An agent that answers on a console.
+    pub fn new(console: W) -> Agent<W> {
+        Agent {
+            console,
+            patterns: HashMap::new(),
+        }
+    }
+
+    /// Answers requests until there are no more.
+    pub fn serve(&mut self, requests: impl BufRead) -> io::Result<()> {
+        for line in requests.lines() {
+            let line = line?;
+            let Some((id, text)) = line.trim_end().split_once(' ') else {
+                continue;
+            };
+            let Ok(id) = id.parse() else { continue };
+            let status = match Request::parse(text) {
+                Some(request) => self.answer(id, &request)?,
+                None => self.say(id, &format!("no such request: {text}"), 127)?,
+            };
+            writeln!(self.console, "{}", Reply::End(status).line(id))?;
+            self.console.flush()?;
+        }
+        Ok(())
+    }
+
+    fn answer(&mut self, id: u32, request: &Request) -> io::Result<i32> {
+        match request {
+            Request::Execute(line) => self.execute(id, line),
+            Request::Memory => match memory() {
+                Some(memory) => self.say(id, &memory.to_string(), 0),
+                None => self.say(id, "no memory figures in /proc/meminfo", 1),
+            },
+            Request::Fill {
+                name,
+                seed,
+                mebibytes,
+            } => self.fill(id, name, *seed, *mebibytes),
+            Request::Verify(name) => match self.patterns.get(name).map(Pattern::damaged) {
+                Some(0) => Ok(0),
+                Some(damaged) => self.say(id, &format!("{damaged} words differ from what was written"), 1),
+                None => self.say(id, &format!("no memory is called {name}"), 1),
+            },
+            Request::Free(name) => match self.patterns.remove(name) {
+                Some(_) => Ok(0),
+                None => self.say(id, &format!("no memory is called {name}"), 1),
+            },
+            Request::PowerOff => self.leave(id, RebootCommand::PowerOff),
+            Request::Reboot => self.leave(id, RebootCommand::Restart),
+        }
+    }
+
+    fn fill(&mut self, id: u32, name: &str, seed: u64, mebibytes: usize) -> io::Result<i32> {
+        let wanted = (mebibytes as u64) << 20;
+        let available = memory().map_or(0, |memory| memory.available);
+        if wanted.saturating_add(SPARE) > available {
+            let text = format!(
+                "{mebibytes} MiB are too much: {} MiB are available",
+                available >> 20
+            );
+            return self.say(id, &text, 1);
+        }
+        match Pattern::write(seed, mebibytes) {
+            Some(pattern) => {
+                self.patterns.insert(name.to_owned(), pattern);
+                Ok(0)
+            }
+            None => self.say(id, "the kernel refused the memory", 1),
+        }
+    }
+
+    fn execute(&mut self, id: u32, line: &str) -> io::Result<i32> {
+        let (mut output, input) = io::pipe()?;
+        let other = input.try_clone()?;
+        let mut command = Command::new("/bin/sh");
+        command
+            .arg("-c")
+            .arg(line)
+            .stdin(Stdio::null())
+            .stdout(input)
+            .stderr(other);
+        let mut child = command.spawn()?;
+        // Our copies of the writing end have to go, or the output never ends.
+        drop(command);
+        let mut bytes = Vec::new();
+        BufReader::new(&mut output).read_to_end(&mut bytes)?;
+        for line in String::from_utf8_lossy(&bytes).lines() {
+            self.say(id, line, 0)?;
+        }
+        Ok(child.wait()?.code().unwrap_or(-1))
+    }
+
+    fn leave(&mut self, id: u32, how: RebootCommand) -> io::Result<i32> {
+        match reboot(how) {
+            Ok(()) => Ok(0),
+            Err(error) => self.say(id, &error.to_string(), 1),
+        }
+    }
+
+    fn say(&mut self, id: u32, text: &str, status: i32) -> io::Result<i32> {
+        writeln!(self.console, "{}", Reply::Line(text.to_owned()).line(id))?;
+        Ok(status)
+    }
+}
+
+fn memory() -> Option<Memory> {
+    fs::read_to_string("/proc/meminfo")
+        .ok()
+        .as_deref()
+        .and_then(Memory::from_meminfo)
+}

@@ -1,0 +1,48 @@
+use super::*;
+
+#[test]
+fn requests_survive_the_wire() {
+    let requests = [
+        Request::Execute("echo 'a  b' | cat".into()),
+        Request::Memory,
+        Request::Fill {
+            name: "big".into(),
+            seed: 7,
+            mebibytes: 12,
+        },
+        Request::Verify("big".into()),
+        Request::Free("big".into()),
+        Request::PowerOff,
+        Request::Reboot,
+    ];
+    for request in requests {
+        assert_eq!(Request::parse(&request.to_string()), Some(request));
+    }
+    assert_eq!(Request::parse("fill big x 12"), None);
+}
+
+#[test]
+fn replies_survive_the_wire() {
+    for reply in [
+        Reply::Line("one: two = three".into()),
+        Reply::Line(String::new()),
+        Reply::End(-1),
+    ] {
+        assert_eq!(Reply::parse(&(reply.line(3) + "\r\n")), Some((3, reply)));
+    }
+    assert_eq!(Reply::parse("[    0.1] agent 3= 0"), None);
+}
+
+#[test]
+fn memory_is_read_from_meminfo() {
+    let text = "MemTotal:         504132 kB\nMemFree:          441212 kB\nMemAvailable:     450000 kB\n";
+    let memory = Memory::from_meminfo(text).unwrap();
+    assert_eq!(
+        memory,
+        Memory {
+            total: 504_132 * 1024,
+            available: 450_000 * 1024
+        }
+    );
+    assert_eq!(Memory::parse(&memory.to_string()), Some(memory));
+}

@@ -1,0 +1,90 @@
+//! The first program of a guest: mounts, modules, `acpid`, then the agent on the console.
+//!
+//! It must not end, because the kernel panics when its first program does.
+
+use std::fs;
+use std::io::{BufReader, stdin, stdout};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+use std::thread;
+use std::time::Duration;
+
+use rustix::mount::{MountFlags, mount};
+use rustix::system::{finit_module, uname};
+use rustix::termios::{OptionalActions, tcgetattr, tcsetattr};
+use tests::agent::{READY, serve::Agent};
+
+/// What is mounted where, by file system.
+const MOUNTS: [(&str, &str); 5] = [
+    ("proc", "/proc"),
+    ("sysfs", "/sys"),
+    ("devtmpfs", "/dev"),
+    ("tmpfs", "/tmp"),
+    ("tmpfs", "/run"),
+];
+
+fn main() {
+    for (kind, place) in MOUNTS {
+        report(
+            "mount",
+            place,
+            mount(kind, place, kind, MountFlags::empty(), None).err(),
+        );
+    }
+    std::process::Command::new("/bin/busybox")
+        .args(["--install", "-s", "/bin"])
+        .status()
+        .ok();
+    load_modules();
+    match Command::new("/usr/sbin/acpid")
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .spawn()
+    {
+        Ok(_) => {}
+        Err(error) => println!("agent: cannot start acpid: {error}"),
+    }
+    quieten();
+    println!("{READY}");
+    loop {
+        if let Err(error) = Agent::new(stdout()).serve(BufReader::new(stdin())) {
+            println!("agent: console: {error}");
+        }
+        thread::sleep(Duration::from_millis(100));
+    }
+}
+
+/// Loads what the list for this kernel names; a kernel without a list has everything built in.
+fn load_modules() {
+    let release = uname().release().to_string_lossy().into_owned();
+    let directory = PathBuf::from("/lib/modules").join(release);
+    let Ok(list) = fs::read_to_string(directory.join("list")) else {
+        return;
+    };
+    for name in list.lines() {
+        let path = directory.join(name);
+        match fs::File::open(&path) {
+            Ok(file) => report("load", name, finit_module(file, c"", 0).err()),
+            Err(error) => println!("agent: cannot open {}: {error}", path.display()),
+        }
+    }
+}
+
+/// From here on the console carries the agent's lines, byte for byte, and no kernel messages.
+fn quieten() {
+    fs::write(Path::new("/proc/sys/kernel/printk"), "1").ok();
+    if let Ok(mut settings) = tcgetattr(stdin()) {
+        settings.make_raw();
+        report(
+            "set up",
+            "console",
+            tcsetattr(stdin(), OptionalActions::Now, &settings).err(),
+        );
+    }
+}
+
+fn report(action: &str, what: &str, error: Option<rustix::io::Errno>) {
+    if let Some(error) = error {
+        println!("agent: cannot {action} {what}: {error}");
+    }
+}
