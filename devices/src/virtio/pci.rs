@@ -18,15 +18,15 @@ use crate::pci::PciFunction;
 use crate::pci::config::{BAR0, COMMAND};
 
 use super::VirtioDevice;
-use super::common::{Effect, GENERATION};
 use super::worker::Worker;
 
+mod bar;
 mod layout;
 pub(super) mod shared;
 
 use layout::{
-    BAR_SIZE, Layout, MAX_QUEUES, MAX_VECTORS, MSIX_CONTROL_HIGH, NOTIFY_STEP, Structure, WINDOW_BAR,
-    WINDOW_DATA, WINDOW_LENGTH, WINDOW_OFFSET, locate,
+    BAR_SIZE, Layout, MAX_QUEUES, MAX_VECTORS, MSIX_CONTROL_HIGH, WINDOW_BAR, WINDOW_DATA, WINDOW_LENGTH,
+    WINDOW_OFFSET,
 };
 use shared::{Registers, Shared};
 
@@ -179,83 +179,6 @@ impl VirtioPci {
         self.shared.move_doorbells(&mut registers);
     }
 
-    fn read_structure(&self, registers: &mut Registers, offset: u64, data: &mut [u8]) {
-        data.fill(0);
-        let Some((structure, at)) = locate(offset, data.len()) else {
-            return self.shared.count(offset);
-        };
-        match structure {
-            Structure::Common => {
-                // Reading any other register says nothing about the configuration.
-                let asks = (at..at + data.len()).contains(&GENERATION);
-                let generation = if asks { registers.device.generation() } else { 0 };
-                registers.common.read(at, generation, data);
-            }
-            Structure::Isr => {
-                if let (0, [isr, ..]) = (at, data) {
-                    *isr = std::mem::take(&mut registers.isr);
-                }
-            }
-            Structure::Device => registers.device.read(at, data),
-            Structure::Notify => {}
-            Structure::MsixTable => registers.msix.read_table(at, data),
-            Structure::MsixPending => registers.msix.read_pending(at, data),
-        }
-    }
-
-    fn write_structure(&self, registers: &mut Registers, offset: u64, data: &[u8]) {
-        let Some((structure, at)) = locate(offset, data.len()) else {
-            return self.shared.count(offset);
-        };
-        match structure {
-            Structure::Common => self.write_common(registers, offset, at, data),
-            Structure::Device => {
-                let taken = registers.common.driver_known() && registers.device.write(at, data);
-                if !taken {
-                    self.shared.count(offset);
-                }
-                if registers.common.driver_known() {
-                    self.shared
-                        .order(registers, |orders| orders.config_written = true);
-                }
-            }
-            Structure::Notify => self.notify(offset, at),
-            Structure::MsixTable => registers.msix.write_table(at, data),
-            Structure::Isr | Structure::MsixPending => self.shared.count(offset),
-        }
-    }
-
-    fn write_common(&self, registers: &mut Registers, offset: u64, at: usize, data: &[u8]) {
-        let from = registers.common.status();
-        match registers.common.write(at, data) {
-            Effect::None => {}
-            Effect::Start => self.shared.order(registers, |orders| orders.start = true),
-            Effect::Reset => {
-                self.shared
-                    .order(registers, |orders| (orders.reset, orders.start) = (true, false));
-            }
-            Effect::Refused => self.shared.count(offset),
-            Effect::BadStatus => {
-                let to = data.first().copied().unwrap_or(0);
-                self.shared.faults().count(GuestFault::VirtioStatus { from, to });
-            }
-            Effect::BadFeatures => {
-                let accepted = registers.common.features();
-                self.shared
-                    .faults()
-                    .count(GuestFault::VirtioFeatures { accepted });
-            }
-        }
-    }
-
-    /// A kick without a doorbell.
-    fn notify(&self, offset: u64, at: usize) {
-        let queue = u16::try_from(at / NOTIFY_STEP as usize).unwrap_or(u16::MAX);
-        if !self.shared.kick(queue) {
-            self.shared.count(offset);
-        }
-    }
-
     /// Where the driver's window in configuration space points to, if it is one that may be used.
     fn window(registers: &Registers) -> Option<(u64, usize)> {
         let (config, at) = (&registers.layout.config, registers.layout.window);
@@ -281,7 +204,7 @@ impl PciFunction for VirtioPci {
             match VirtioPci::window(&registers) {
                 Some((at, length)) => {
                     let mut value = [0; 4];
-                    self.read_structure(&mut registers, at, &mut value[..length]);
+                    self.shared.read_bar(&mut registers, at, &mut value[..length]);
                     registers.layout.config.put(window, &value[..length]);
                 }
                 None => self.shared.faults().count(GuestFault::PciConfig {
@@ -309,7 +232,7 @@ impl PciFunction for VirtioPci {
             match VirtioPci::window(&registers) {
                 Some((at, length)) => {
                     let value = registers.layout.config.get_u32(window).to_le_bytes();
-                    self.write_structure(&mut registers, at, &value[..length]);
+                    self.shared.write_bar(&mut registers, at, &value[..length]);
                 }
                 None => self.shared.faults().count(GuestFault::PciConfig {
                     offset: offset as u64,
@@ -324,11 +247,11 @@ impl PciFunction for VirtioPci {
     }
 
     fn bar_read(&self, offset: u64, data: &mut [u8]) {
-        self.read_structure(&mut self.shared.lock(), offset, data);
+        self.shared.read_bar(&mut self.shared.lock(), offset, data);
     }
 
     fn bar_write(&self, offset: u64, data: &[u8]) -> Action {
-        self.write_structure(&mut self.shared.lock(), offset, data);
+        self.shared.write_bar(&mut self.shared.lock(), offset, data);
         Action::None
     }
 }

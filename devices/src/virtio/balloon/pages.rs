@@ -93,11 +93,14 @@ impl Pages {
         for range in &self.ranges {
             self.partial.insert(*range, &mut self.complete);
         }
-        if !self.must_tell_host {
+        if self.must_tell_host {
+            self.shared.partial.store(self.partial.bytes(), Ordering::Relaxed);
+        } else {
             // Once the chains are back, the driver may use any of these pages again without a word.
-            self.partial.clear();
+            for range in &self.ranges {
+                self.partial.remove(*range);
+            }
         }
-        self.shared.partial.store(self.partial.bytes(), Ordering::Relaxed);
         if !self.complete.is_empty() {
             let released = self.ram.release(&self.complete);
             self.shared
