@@ -3,6 +3,7 @@
 //! A masked vector has no route, so its eventfd is off the interrupt controller; what is raised meanwhile is kept
 //! in its pending bit and delivered when it is unmasked.
 
+use std::io;
 use std::sync::Arc;
 
 use crate::bus::offsets;
@@ -30,6 +31,8 @@ struct Vector {
     pending: bool,
     /// What `line` was last told.
     routed: Option<MsiMessage>,
+    /// How often the host refused something.
+    failures: u32,
 }
 
 impl Vector {
@@ -45,23 +48,29 @@ impl Vector {
     fn update(&mut self, open: bool) {
         let wanted = (open && self.entry[3] & VECTOR_MASKED == 0).then(|| self.message());
         if wanted != self.routed {
-            match self.line.route(wanted) {
-                Ok(()) => self.routed = wanted,
-                Err(error) => {
-                    // The vector stays without interrupts; the next change of its entry tries again.
-                    tracing::warn!("cannot route an MSI-X vector to {wanted:x?}: {error}");
-                    self.routed = None;
-                }
-            }
+            let result = self.line.route(wanted);
+            // Refused, the vector stays without interrupts; the next change of its entry tries again.
+            self.routed = wanted.filter(|_| result.is_ok());
+            self.note("route", result);
         }
         if self.routed.is_some() && std::mem::take(&mut self.pending) {
             self.trigger();
         }
     }
 
-    fn trigger(&self) {
-        if let Err(error) = self.line.trigger() {
-            tracing::warn!("cannot raise an interrupt: {error}");
+    fn trigger(&mut self) {
+        let result = self.line.trigger();
+        self.note("raise", result);
+    }
+
+    /// Logs a refusal of the host. A guest may cause as many as it likes, so most of them are left out.
+    fn note(&mut self, what: &str, result: io::Result<()>) {
+        if let Err(error) = result {
+            self.failures = self.failures.saturating_add(1);
+            if self.failures.is_power_of_two() {
+                let (message, times) = (self.message(), self.failures);
+                tracing::warn!(times, "cannot {what} MSI-X vector to {message:x?}: {error}");
+            }
         }
     }
 }
@@ -83,6 +92,7 @@ impl Msix {
             entry: [0, 0, 0, VECTOR_MASKED],
             pending: false,
             routed: None,
+            failures: 0,
         };
         Msix {
             vectors: lines.into_iter().take(2048).map(vector).collect(),

@@ -47,6 +47,8 @@ pub(super) struct Registers {
     pub(super) orders: Orders,
     /// For each queue, the guest address at which its doorbell is attached.
     doors: Vec<Option<u64>>,
+    /// How often the host refused a doorbell.
+    refused: u32,
     /// The worker is gone.
     stopped: bool,
 }
@@ -83,6 +85,7 @@ impl Shared {
             isr: 0,
             orders: Orders::default(),
             doors: vec![None; device.queue_sizes.len()],
+            refused: 0,
             stopped: false,
         };
         Ok(Shared {
@@ -196,20 +199,21 @@ impl Shared {
     /// Puts the doorbells where the notification registers are now, or nowhere.
     pub(super) fn move_doorbells(&self, registers: &mut Registers) {
         let base = registers.bar().map(|(base, _)| base + u64::from(NOTIFY));
-        for ((at, door), kick) in (0..).zip(&mut registers.doors).zip(&self.kicks) {
+        let Registers { doors, refused, .. } = registers;
+        for ((at, door), kick) in (0..).zip(doors).zip(&self.kicks) {
             let wanted = base.map(|base| base + at * u64::from(NOTIFY_STEP));
             if *door == wanted {
                 continue;
             }
-            if let Some(old) = door.take()
-                && let Err(error) = self.doorbells.detach(old, kick)
-            {
-                tracing::warn!("cannot detach a doorbell from {old:#x}: {error}");
-            }
-            if let Some(new) = wanted {
-                match self.doorbells.attach(new, kick) {
-                    Ok(()) => *door = wanted,
-                    Err(error) => tracing::warn!("no doorbell at {new:#x}, the register will do: {error}"),
+            let detached = door.take().map_or(Ok(()), |old| self.doorbells.detach(old, kick));
+            let attached = wanted.map_or(Ok(()), |new| self.doorbells.attach(new, kick));
+            // Without a doorbell the register itself takes the kicks.
+            *door = wanted.filter(|_| attached.is_ok());
+            if let Err(error) = detached.and(attached) {
+                // A guest may cause as many refusals as it likes, so most of them are left out.
+                *refused = refused.saturating_add(1);
+                if refused.is_power_of_two() {
+                    tracing::warn!(times = *refused, "cannot move a doorbell to {wanted:x?}: {error}");
                 }
             }
         }
