@@ -2,7 +2,9 @@
 
 use std::path::PathBuf;
 
-use memory::backend::{BackendKind, HostPolicy, NodeSet};
+use memory::backend::BackendKind;
+use memory::host::numa::NodeSet;
+use memory::policy::HostPolicy;
 use memory::size::{ByteSize, PageSize, SizeUnit};
 
 use super::keyval;

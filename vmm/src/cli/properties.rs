@@ -52,85 +52,25 @@ const fn row(
     }
 }
 
+#[rustfmt::skip]
 const BACKEND: &[Property] = &[
-    row(
-        "id",
-        "NAME",
-        "required",
-        "",
-        "name, for memory-backend= and memdev=",
-        "mem0",
-    ),
-    row(
-        "size",
-        "SIZE",
-        "required",
-        "bytes",
-        "size, a multiple of the page size; suffixes K, M, G, T",
-        "512M",
-    ),
-    row(
-        "share",
-        "on|off",
-        "off; on for memfd",
-        "",
-        "shared mapping; files in a directory are always shared",
-        "on",
-    ),
-    row(
-        "reserve",
-        "on|off",
-        "off; on for huge pages",
-        "",
-        "have the kernel set memory or huge pages aside",
-        "on",
-    ),
-    row(
-        "prealloc",
-        "on|off",
-        "off, or as -mem-prealloc",
-        "",
-        "fill with pages before the guest starts",
-        "on",
-    ),
-    row(
-        "merge",
-        "on|off",
-        "off, or as mem-merge=",
-        "",
-        "let KSM merge equal pages (anonymous memory only)",
-        "off",
-    ),
-    row(
-        "host-nodes",
-        "NODES",
-        "none",
-        "",
-        "host NUMA nodes such as 0-1; may be repeated; needs policy=bind",
-        "0",
-    ),
-    row(
-        "policy",
-        "default|bind",
-        "default",
-        "",
-        "bind: pages come from host-nodes only",
-        "bind",
-    ),
+    row("id", "NAME", "required", "", "name, for memory-backend= and memdev=", "mem0"),
+    row("size", "SIZE", "required", "bytes", "size, a multiple of the page size; suffixes K, M, G, T", "512M"),
+    row("share", "on|off", "off; on for memfd", "", "shared mapping; files in a directory are always shared", "on"),
+    row("reserve", "on|off", "off; on for huge pages", "", "have the kernel set memory or huge pages aside", "on"),
+    row("prealloc", "on|off", "off, or as -mem-prealloc", "", "fill with pages before the guest starts", "on"),
+    row("merge", "on|off", "off, or as mem-merge=", "", "let KSM merge equal pages (anonymous memory only)", "off"),
+    row("host-nodes", "NODES", "none", "", "host NUMA nodes such as 0-1; may be repeated; needs policy=bind", "0"),
+    row("policy", "default|bind", "default", "", "bind: pages come from host-nodes only", "bind"),
 ];
 
+#[rustfmt::skip]
 const MEMFD: &[Property] = &[
     row("hugetlb", "on|off", "off", "", "use huge pages", "on"),
-    row(
-        "hugetlbsize",
-        "SIZE",
-        "the host's default",
-        "bytes",
-        "which huge pages; needs hugetlb=on",
-        "2M",
-    ),
+    row("hugetlbsize", "SIZE", "2M", "bytes", "which huge pages; needs hugetlb=on", "2M"),
 ];
 
+#[rustfmt::skip]
 const FILE: &[Property] = &[row(
     "mem-path",
     "DIR",
@@ -140,49 +80,24 @@ const FILE: &[Property] = &[row(
     "/dev/shm",
 )];
 
+#[rustfmt::skip]
 const SOCKET: &[Property] = &[
-    row(
-        "path",
-        "PATH",
-        "required",
-        "",
-        "socket file, at most 107 bytes; may be written without path=",
-        "/run/b.sock",
-    ),
-    row(
-        "server",
-        "on",
-        "on",
-        "",
-        "Ballast listens; it never connects",
-        "on",
-    ),
-    row(
-        "wait",
-        "off",
-        "off",
-        "",
-        "the guest starts without waiting for a client",
-        "off",
-    ),
+    row("path", "PATH", "required", "", "socket file, at most 107 bytes; may be written without path=", "/run/b.sock"),
+    row("server", "on", "on", "", "Ballast listens; it never connects", "on"),
+    row("wait", "off", "off", "", "the guest starts without waiting for a client", "off"),
     row("nowait", "on", "on", "", "old spelling of wait=off", "on"),
 ];
 
 /// `-m`.
+#[rustfmt::skip]
 pub const RAM: Family = Family {
     option: "m",
     owner: "-m",
-    rows: &[&[row(
-        "size",
-        "SIZE",
-        "128M",
-        "MiB",
-        "RAM of the guest; suffixes K, M, G, T",
-        "512",
-    )]],
+    rows: &[&[row("size", "SIZE", "128M", "MiB", "RAM of the guest; suffixes K, M, G, T", "512")]],
 };
 
 /// `-smp`.
+#[rustfmt::skip]
 pub const SMP: Family = Family {
     option: "smp",
     owner: "-smp",
@@ -190,76 +105,37 @@ pub const SMP: Family = Family {
 };
 
 /// `-name`.
+#[rustfmt::skip]
 pub const NAME: Family = Family {
     option: "name",
     owner: "-name",
     rows: &[&[
         row("guest", "NAME", "none", "", "name of the guest", "web"),
-        row(
-            "debug-threads",
-            "on|off",
-            "on",
-            "",
-            "threads always have names; changes nothing",
-            "on",
-        ),
+        row("debug-threads", "on|off", "on", "", "threads always have names; changes nothing", "on"),
     ]],
 };
 
 /// `-machine`.
+#[rustfmt::skip]
 pub const MACHINE: Family = Family {
     option: "machine",
     owner: "-machine",
     rows: &[&[
-        row(
-            "type",
-            "q35|pc|microvm",
-            "q35",
-            "",
-            "there is one machine; changes nothing",
-            "q35",
-        ),
-        row(
-            "accel",
-            "kvm",
-            "kvm",
-            "",
-            "KVM is the only accelerator; changes nothing",
-            "kvm",
-        ),
-        row(
-            "memory-backend",
-            "ID",
-            "none",
-            "",
-            "the backend that is the guest's RAM",
-            "mem0",
-        ),
-        row(
-            "mem-merge",
-            "on|off",
-            "off",
-            "",
-            "default of merge= for every backend",
-            "on",
-        ),
+        row("type", "q35|pc|microvm", "q35", "", "there is one machine; changes nothing", "q35"),
+        row("accel", "kvm", "kvm", "", "KVM is the only accelerator; changes nothing", "kvm"),
+        row("memory-backend", "ID", "none", "", "the backend that is the guest's RAM", "mem0"),
+        row("mem-merge", "on|off", "off", "", "default of merge= for every backend", "on"),
     ]],
 };
 
 /// `-numa node`.
+#[rustfmt::skip]
 pub const NUMA_NODE: Family = Family {
     option: "numa",
     owner: "node",
     rows: &[&[
         row("nodeid", "0", "0", "", "number of the node", "0"),
-        row(
-            "memdev",
-            "ID",
-            "none",
-            "",
-            "the backend that is the node's RAM",
-            "mem0",
-        ),
+        row("memdev", "ID", "none", "", "the backend that is the node's RAM", "mem0"),
     ]],
 };
 
@@ -283,27 +159,14 @@ pub const BACKEND_FILE: Family = Family {
 };
 
 /// `-device virtio-balloon-pci`.
+#[rustfmt::skip]
 pub const BALLOON: Family = Family {
     option: "device",
     owner: "virtio-balloon-pci",
     rows: &[&[
         row("id", "NAME", "balloon0", "", "name of the device", "balloon0"),
-        row(
-            "deflate-on-oom",
-            "on|off",
-            "off",
-            "",
-            "the guest may take memory back when it runs out",
-            "on",
-        ),
-        row(
-            "free-page-hint",
-            "off",
-            "off",
-            "",
-            "hints are unsafe without migration, which is not there",
-            "off",
-        ),
+        row("deflate-on-oom", "on|off", "off", "", "the guest may take memory back when it runs out", "on"),
+        row("free-page-hint", "off", "off", "", "hints are unsafe without migration, which is not there", "off"),
     ]],
 };
 

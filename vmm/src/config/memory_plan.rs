@@ -1,6 +1,7 @@
 //! Which backends make up the guest's RAM, from `-m`, `-mem-path`, `-mem-prealloc`, `-object`, `-machine` and `-numa`.
 
-use memory::backend::{BackendKind, BackendSpec, HostPolicy, MergeRequest};
+use memory::backend::{BackendKind, BackendSpec, MergeRequest};
+use memory::policy::HostPolicy;
 use memory::size::ByteSize;
 
 use crate::cli::Args;

@@ -10,10 +10,10 @@ fn config(line: &str) -> Result<Config, Error> {
         .into_iter()
         .chain(line.split_whitespace())
         .map(OsString::from);
-    match cli::parse(words).unwrap() {
-        Command::Run(args) => Config::new(args),
-        other => panic!("{other:?}"),
-    }
+    let Command::Run(args) = cli::parse(words).unwrap() else {
+        panic!("another command")
+    };
+    Config::new(args)
 }
 
 fn text(line: &str) -> String {

@@ -1,0 +1,356 @@
+//! Users at run time: QMP and monitor sockets, and the monitor on the terminal.
+//!
+//! All of it lives on the main thread, around an epoll descriptor of its own that the main loop watches. One
+//! [`Control::serve`] does a bounded amount of work and never waits: not for a client, not for the guest. A client that
+//! does not read is first no longer listened to, then, when events pile up, dropped.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::{Duration, Instant, SystemTime};
+
+use rustix::buffer::spare_capacity;
+use rustix::event::epoll::{self, EventData, EventFlags};
+use rustix::event::{EventfdFlags, eventfd};
+use rustix::io::Errno;
+use rustix::time::{
+    Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec, timerfd_create, timerfd_settime,
+};
+
+use self::client::{Client, Fate, Language};
+use self::event::{Event, RateLimit};
+use self::socket::{Listener, SocketError};
+use self::target::Target;
+use self::terminal::Terminal;
+use crate::config::{Config, MonitorSpec};
+
+mod client;
+pub mod command;
+pub mod event;
+mod lines;
+mod memory_report;
+pub mod monitor;
+pub mod qmp;
+mod session;
+pub mod socket;
+pub mod target;
+mod terminal;
+#[cfg(test)]
+mod testing;
+
+/// Clients at a time; more wait in the kernel until one leaves.
+const MAX_CLIENTS: usize = 64;
+/// Requests of one client in one round; then the others have their turn.
+const REQUESTS_A_TURN: usize = 8;
+/// Descriptors looked after in one round.
+const EVENTS_A_ROUND: usize = 32;
+
+/// Why nobody could be listened to.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// A socket.
+    #[error(transparent)]
+    Socket(#[from] SocketError),
+    /// The kernel refused a descriptor or a thread.
+    #[error("cannot prepare {what} for control")]
+    Prepare {
+        /// What was refused.
+        what: &'static str,
+        /// Why.
+        source: io::Error,
+    },
+}
+
+fn prepare<E: Into<io::Error>>(what: &'static str) -> impl Fn(E) -> Error {
+    move |error| Error::Prepare {
+        what,
+        source: error.into(),
+    }
+}
+
+/// What an epoll event is about. Clients have the numbers from [`FIRST_CLIENT`] on, listeners those below
+/// [`FIRST_LISTENER`] + their count.
+type Token = u64;
+const WAKE: Token = 0;
+const TIMER: Token = 1;
+const FIRST_LISTENER: Token = 2;
+const FIRST_CLIENT: Token = 1 << 32;
+
+/// All sockets and clients.
+#[derive(Debug)]
+pub struct Control {
+    epoll: OwnedFd,
+    /// Readable while a client has requests that wait for its next turn.
+    wake: OwnedFd,
+    /// Readable when a `BALLOON_CHANGE` has waited long enough.
+    timer: OwnedFd,
+    listeners: Vec<(Listener, Language)>,
+    /// False while there are too many clients.
+    accepting: bool,
+    clients: BTreeMap<Token, Client>,
+    next_client: Token,
+    balloon: RateLimit<Event>,
+    terminal: Option<Terminal>,
+    greeted: bool,
+}
+
+impl Control {
+    /// Listens on all sockets of `config`.
+    pub fn bind(config: &Config) -> Result<Control, Error> {
+        let mut listeners = Vec::new();
+        for spec in &config.qmp {
+            listeners.push((Listener::bind(&spec.path)?, Language::Qmp));
+        }
+        if let MonitorSpec::Unix(path) = &config.monitor {
+            listeners.push((Listener::bind(path)?, Language::Monitor));
+        }
+        let terminal = match config.monitor {
+            MonitorSpec::Stdio => Some(Terminal::new().map_err(prepare("the terminal"))?),
+            MonitorSpec::None | MonitorSpec::Unix(_) => None,
+        };
+        let epoll = epoll::create(epoll::CreateFlags::CLOEXEC).map_err(prepare("epoll"))?;
+        let flags = EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK;
+        let timer = timerfd_create(
+            TimerfdClockId::Monotonic,
+            TimerfdFlags::CLOEXEC | TimerfdFlags::NONBLOCK,
+        );
+        let control = Control {
+            wake: eventfd(0, flags).map_err(prepare("an eventfd"))?,
+            timer: timer.map_err(prepare("a timer"))?,
+            epoll,
+            listeners,
+            accepting: true,
+            clients: BTreeMap::new(),
+            next_client: FIRST_CLIENT,
+            balloon: RateLimit::default(),
+            greeted: terminal.is_none(),
+            terminal,
+        };
+        control.watch(&control.wake, WAKE).map_err(prepare("epoll"))?;
+        control.watch(&control.timer, TIMER).map_err(prepare("epoll"))?;
+        control.watch_listeners().map_err(prepare("epoll"))?;
+        if !control.greeted {
+            control.come_back();
+        }
+        Ok(control)
+    }
+
+    /// Readable when [`Control::serve`] has something to do.
+    pub fn fd(&self) -> BorrowedFd<'_> {
+        self.epoll.as_fd()
+    }
+
+    /// Does what there is to do, within bounds; what is left makes [`Control::fd`] readable again.
+    pub fn serve(&mut self, target: &mut dyn Target) {
+        let mut ready: Vec<epoll::Event> = Vec::with_capacity(EVENTS_A_ROUND);
+        match epoll::wait(
+            &self.epoll,
+            spare_capacity(&mut ready),
+            Some(&Timespec::default()),
+        ) {
+            Ok(_) | Err(Errno::INTR) => {}
+            Err(error) => tracing::warn!("cannot wait for control clients: {error}"),
+        }
+        for event in ready {
+            match event.data.u64() {
+                WAKE => self.woken(target),
+                TIMER => self.timer_rang(),
+                token if token >= FIRST_CLIENT => self.turn(token, target),
+                token => self.accept(token),
+            }
+        }
+    }
+
+    /// Tells all clients that negotiated. `BALLOON_CHANGE` goes at most once a second, the last value always.
+    pub fn emit(&mut self, event: Event) {
+        if !matches!(event, Event::BalloonChange { .. }) {
+            self.broadcast(&event);
+            return;
+        }
+        if let Some(event) = self.balloon.offer(event, Instant::now()) {
+            self.broadcast(&event);
+        }
+        self.set_timer();
+    }
+
+    /// Takes what was typed at the monitor on the terminal.
+    pub fn monitor_stdin(&mut self, bytes: &[u8], target: &mut dyn Target) {
+        if let Some(terminal) = &mut self.terminal {
+            terminal.typed(bytes, target);
+        }
+        self.emit_all(target.take_events());
+    }
+
+    fn emit_all(&mut self, events: Vec<Event>) {
+        for event in events {
+            self.emit(event);
+        }
+    }
+
+    fn broadcast(&mut self, event: &Event) {
+        let line = qmp::encode(&event.to_qmp(SystemTime::now()));
+        let tokens: Vec<Token> = self.clients.keys().copied().collect();
+        for token in tokens {
+            if let Some(client) = self
+                .clients
+                .get_mut(&token)
+                .filter(|client| client.wants_events())
+            {
+                client.say(&line);
+                self.settle(token);
+            }
+        }
+    }
+
+    fn set_timer(&mut self) {
+        let Some(due) = self.balloon.due(Instant::now()) else {
+            return;
+        };
+        let timespec = |time: Duration| Timespec::try_from(time).unwrap_or_default();
+        // A value of 0 would mean no timer.
+        let once = Itimerspec {
+            it_interval: Timespec::default(),
+            it_value: timespec(due.max(Duration::from_millis(1))),
+        };
+        if let Err(error) = timerfd_settime(&self.timer, TimerfdTimerFlags::empty(), &once) {
+            tracing::warn!("cannot set the timer for events: {error}");
+        }
+    }
+
+    fn timer_rang(&mut self) {
+        // Empty (EAGAIN) is as good.
+        let _ = rustix::io::read(&self.timer, &mut [0; 8]);
+        if let Some(event) = self.balloon.expire(Instant::now()) {
+            self.broadcast(&event);
+        }
+        self.set_timer();
+    }
+
+    /// Somebody did not finish in the last round.
+    fn woken(&mut self, target: &mut dyn Target) {
+        // Empty (EAGAIN) is as good.
+        let _ = rustix::io::read(&self.wake, &mut [0; 8]);
+        if let Some(terminal) = self.terminal.as_ref().filter(|_| !self.greeted) {
+            terminal.greet();
+            self.greeted = true;
+        }
+        let tokens: Vec<Token> = self.clients.keys().copied().collect();
+        for token in tokens {
+            self.turn(token, target);
+        }
+    }
+
+    fn come_back(&self) {
+        // Full (EAGAIN) is as good.
+        let _ = rustix::io::write(&self.wake, &1_u64.to_ne_bytes());
+    }
+
+    fn accept(&mut self, token: Token) {
+        let index = usize::try_from(token - FIRST_LISTENER).unwrap_or(usize::MAX);
+        let Some((listener, language)) = self.listeners.get(index) else {
+            return;
+        };
+        let stream = match listener.accept() {
+            Ok(stream) => stream,
+            Err(error) => {
+                let gone = [
+                    io::ErrorKind::WouldBlock,
+                    io::ErrorKind::Interrupted,
+                    io::ErrorKind::ConnectionAborted,
+                ];
+                if !gone.contains(&error.kind()) {
+                    // Out of descriptors, most likely. The client stays in the queue and would wake us for ever.
+                    tracing::warn!(
+                        "cannot accept a client on '{}': {error}",
+                        listener.path().display()
+                    );
+                    self.stop_accepting();
+                }
+                return;
+            }
+        };
+        let client = Client::new(stream, *language);
+        let token = self.next_client;
+        if let Err(error) = epoll::add(&self.epoll, &client, EventData::new_u64(token), EventFlags::IN) {
+            tracing::warn!(
+                "cannot watch a client on '{}': {error}",
+                listener.path().display()
+            );
+            return;
+        }
+        self.next_client += 1;
+        self.clients.insert(token, client);
+        self.settle(token);
+        if self.clients.len() >= MAX_CLIENTS {
+            tracing::warn!("{MAX_CLIENTS} control clients are connected; others wait until one leaves");
+            self.stop_accepting();
+        }
+    }
+
+    /// Reads, does some requests, answers.
+    fn turn(&mut self, token: Token, target: &mut dyn Target) {
+        let Some(client) = self.clients.get_mut(&token) else {
+            return;
+        };
+        client.transfer();
+        for _ in 0..REQUESTS_A_TURN {
+            let Some(client) = self.clients.get_mut(&token) else {
+                return;
+            };
+            let Some(answer) = client.next_answer(target) else {
+                self.settle(token);
+                return;
+            };
+            // As with QEMU, what a command caused is told before its answer.
+            self.emit_all(target.take_events());
+            if let Some(client) = self.clients.get_mut(&token) {
+                client.say(&answer);
+            }
+        }
+        self.settle(token);
+        self.come_back();
+    }
+
+    /// Waits for what the client needs next, or lets it go.
+    fn settle(&mut self, token: Token) {
+        let Some(client) = self.clients.get(&token) else {
+            return;
+        };
+        let waiting = match client.fate() {
+            Fate::Wait(flags) => epoll::modify(&self.epoll, client, EventData::new_u64(token), flags),
+            Fate::Close => Err(Errno::PIPE),
+        };
+        if waiting.is_err() {
+            // Closing its descriptor takes it out of epoll.
+            self.clients.remove(&token);
+            if !self.accepting {
+                self.accepting = true;
+                if let Err(error) = self.watch_listeners() {
+                    tracing::warn!("cannot watch the control sockets: {error}");
+                }
+            }
+        }
+    }
+
+    fn stop_accepting(&mut self) {
+        self.accepting = false;
+        for (listener, _) in &self.listeners {
+            // It was added; nothing can be wrong with removing it.
+            let _ = epoll::delete(&self.epoll, listener);
+        }
+    }
+
+    fn watch_listeners(&self) -> Result<(), Errno> {
+        for ((listener, _), token) in self.listeners.iter().zip(FIRST_LISTENER..) {
+            self.watch(listener, token)?;
+        }
+        Ok(())
+    }
+
+    fn watch(&self, source: &impl AsFd, token: Token) -> Result<(), Errno> {
+        epoll::add(&self.epoll, source, EventData::new_u64(token), EventFlags::IN)
+    }
+}
+
+#[cfg(test)]
+mod tests;

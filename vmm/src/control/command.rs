@@ -1,0 +1,163 @@
+//! The commands of QMP: one arm of one match each. All answer at once, from state; what takes time reports by events.
+
+use std::error::Error;
+
+use devices::virtio::balloon::BalloonHandle;
+use memory::size::ByteSize;
+use serde_json::{Value, json};
+
+use super::memory_report;
+use super::monitor;
+use super::qmp::{self, Arguments, Class, Failure};
+use super::target::Target;
+use crate::run_state::RunState;
+
+/// Every command, in the order of [`execute`].
+pub const NAMES: &[&str] = &[
+    "qmp_capabilities",
+    "query-version",
+    "query-commands",
+    "query-status",
+    "query-kvm",
+    "query-name",
+    "query-cpus-fast",
+    "query-balloon",
+    "query-memdev",
+    "query-memory-size-summary",
+    "stop",
+    "cont",
+    "system_powerdown",
+    "quit",
+    "balloon",
+    "human-monitor-command",
+    "x-ballast-query-memory",
+    "x-ballast-query-faults",
+];
+
+type Answer = Result<Value, Failure>;
+
+/// Does what `name` says.
+pub fn execute(target: &mut dyn Target, name: &str, mut arguments: Arguments) -> Answer {
+    match name {
+        "qmp_capabilities" => Err(Failure {
+            class: Class::CommandNotFound,
+            desc: "Capabilities negotiation is already complete, command ignored".into(),
+        }),
+        "query-version" => arguments.finish().map(|()| qmp::version()),
+        "query-commands" => arguments
+            .finish()
+            .map(|()| NAMES.iter().map(|name| json!({ "name": name })).collect()),
+        "query-status" => arguments.finish().map(|()| status(target.run_state())),
+        "query-kvm" => arguments
+            .finish()
+            .map(|()| json!({ "enabled": true, "present": true })),
+        "query-name" => arguments.finish().map(|()| match target.name() {
+            Some(name) => json!({ "name": name }),
+            None => json!({}),
+        }),
+        "query-cpus-fast" => arguments.finish().map(|()| vcpus(target)),
+        "query-balloon" => {
+            arguments.finish()?;
+            balloon(target).map(|balloon| json!({ "actual": balloon.actual().bytes() }))
+        }
+        "query-memdev" => arguments.finish().map(|()| memory_report::memdev(target.ram())),
+        "query-memory-size-summary" => {
+            arguments.finish()?;
+            Ok(json!({ "base-memory": target.ram().size().bytes(), "plugged-memory": 0 }))
+        }
+        "stop" => arguments.finish().and_then(|()| done(target.stop())),
+        "cont" => arguments.finish().and_then(|()| done(target.cont())),
+        "system_powerdown" => arguments.finish().and_then(|()| done(target.system_powerdown())),
+        "quit" => {
+            arguments.finish()?;
+            target.quit();
+            Ok(json!({}))
+        }
+        "balloon" => {
+            let value = arguments.integer("value")?;
+            arguments.finish()?;
+            set_balloon(target, value).map(|()| json!({}))
+        }
+        "human-monitor-command" => {
+            let line = arguments.string("command-line")?;
+            // Which vCPU's registers to show; no command here shows any.
+            arguments.optional_integer("cpu-index")?;
+            arguments.finish()?;
+            Ok(json!(monitor::run(target, &line).replace('\n', "\r\n")))
+        }
+        "x-ballast-query-memory" => {
+            arguments.finish()?;
+            memory_report::memory(target.ram(), target.balloon()).map_err(|error| failed(&error))
+        }
+        "x-ballast-query-faults" => arguments.finish().map(|()| faults(target)),
+        _ => Err(Failure {
+            class: Class::CommandNotFound,
+            desc: format!("The command {name} has not been found").into(),
+        }),
+    }
+}
+
+/// Asks that the guest keep `remaining` bytes.
+pub(super) fn set_balloon(target: &dyn Target, remaining: i64) -> Result<(), Failure> {
+    let balloon = balloon(target)?;
+    // QEMU calls the argument 'target' here and 'value' elsewhere.
+    let size = u64::try_from(remaining).ok().filter(|bytes| *bytes > 0);
+    let size = size.ok_or_else(|| Failure::generic("Parameter 'target' expects a size"))?;
+    balloon
+        .set_target(ByteSize::from_bytes(size))
+        .map_err(|error| failed(&error))
+}
+
+/// The balloon, or why there is none to act upon.
+pub(super) fn balloon(target: &dyn Target) -> Result<&BalloonHandle, Failure> {
+    target.balloon().ok_or(Failure {
+        class: Class::DeviceNotActive,
+        desc: "No balloon device has been activated".into(),
+    })
+}
+
+fn done<E: Error>(result: Result<(), E>) -> Answer {
+    result.map(|()| json!({})).map_err(|error| failed(&error))
+}
+
+/// An error and its causes in one line.
+pub(super) fn failed(error: &dyn Error) -> Failure {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(source) = cause {
+        text.push_str(": ");
+        text.push_str(&source.to_string());
+        cause = source.source();
+    }
+    Failure::generic(text)
+}
+
+fn status(state: RunState) -> Value {
+    json!({ "status": state.as_qmp(), "singlestep": false, "running": state == RunState::Running })
+}
+
+fn vcpus(target: &dyn Target) -> Value {
+    let vcpu = |info: &crate::machine::VcpuInfo| {
+        json!({
+            "cpu-index": info.index,
+            "qom-path": format!("/machine/unattached/device[{}]", info.index),
+            "thread-id": info.thread_id,
+            "target": "x86_64",
+            "props": { "socket-id": 0, "core-id": info.index, "thread-id": 0 },
+        })
+    };
+    target.vcpus().iter().map(vcpu).collect()
+}
+
+/// All kinds that there are, in a fixed order, those that never happened too.
+fn faults(target: &dyn Target) -> Value {
+    target
+        .faults()
+        .counts()
+        .into_iter()
+        .map(|(kind, count)| json!({ "kind": kind, "count": count }))
+        .collect()
+}
+
+#[cfg(test)]
+mod tests;

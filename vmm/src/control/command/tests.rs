@@ -1,0 +1,177 @@
+use super::*;
+use crate::control::event::Event;
+use crate::control::testing::{Fake, fake};
+
+fn run(target: &mut Fake, name: &str, arguments: &Value) -> Answer {
+    execute(
+        target,
+        name,
+        Arguments::new(arguments.as_object().unwrap().clone()),
+    )
+}
+
+fn ask(target: &mut Fake, name: &str) -> Value {
+    run(target, name, &json!({})).unwrap()
+}
+
+fn refused(target: &mut Fake, name: &str, arguments: &Value) -> (&'static str, String) {
+    let failure = run(target, name, arguments).unwrap_err();
+    (failure.class.name(), failure.desc.into_owned())
+}
+
+fn generic(desc: &str) -> (&'static str, String) {
+    ("GenericError", desc.to_owned())
+}
+
+#[test]
+fn every_command_that_is_listed_is_there() {
+    let target = &mut fake();
+    for name in NAMES.iter().filter(|name| **name != "qmp_capabilities") {
+        if let Err(failure) = run(target, name, &json!({})) {
+            assert_eq!(failure.class, Class::GenericError, "{name}: {failure:?}");
+        }
+        let extra = json!({ "value": 64 << 20, "command-line": "help", "surplus": 1 });
+        let (class, desc) = refused(target, name, &extra);
+        assert_eq!(class, "GenericError", "{name}");
+        assert!(desc.ends_with("is unexpected"), "{name}: {desc}");
+    }
+    let listed = ask(target, "query-commands");
+    assert_eq!(listed.as_array().unwrap().len(), NAMES.len());
+    assert_eq!(listed[1], json!({ "name": "query-version" }));
+    assert_eq!(
+        refused(target, "nope", &json!({})),
+        (
+            "CommandNotFound",
+            "The command nope has not been found".to_owned()
+        )
+    );
+}
+
+#[test]
+fn queries_have_qemus_shapes() {
+    let target = &mut fake();
+    assert_eq!(
+        ask(target, "query-status"),
+        json!({ "status": "running", "singlestep": false, "running": true })
+    );
+    target.state = RunState::Prelaunch;
+    assert_eq!(
+        ask(target, "query-status"),
+        json!({ "status": "prelaunch", "singlestep": false, "running": false })
+    );
+    assert_eq!(
+        ask(target, "query-kvm"),
+        json!({ "enabled": true, "present": true })
+    );
+    assert_eq!(ask(target, "query-name"), json!({ "name": "web" }));
+    target.name = None;
+    assert_eq!(ask(target, "query-name"), json!({}));
+    assert_eq!(
+        ask(target, "query-version")["qemu"],
+        json!({ "major": 7, "minor": 2, "micro": 0 })
+    );
+    assert_eq!(
+        ask(target, "query-memory-size-summary"),
+        json!({ "base-memory": 64 << 20, "plugged-memory": 0 })
+    );
+    assert_eq!(
+        ask(target, "query-cpus-fast")[1],
+        json!({
+            "cpu-index": 1,
+            "qom-path": "/machine/unattached/device[1]",
+            "thread-id": 71,
+            "target": "x86_64",
+            "props": { "socket-id": 0, "core-id": 1, "thread-id": 0 },
+        })
+    );
+}
+
+#[test]
+fn the_balloon_takes_bytes() {
+    let target = &mut fake();
+    assert_eq!(ask(target, "query-balloon"), json!({ "actual": 64 << 20 }));
+    assert_eq!(
+        run(target, "balloon", &json!({ "value": 32 << 20 })),
+        Ok(json!({}))
+    );
+    let wanted = |target: &Fake| target.balloon.as_ref().unwrap().target();
+    assert_eq!(wanted(target), ByteSize::mib(32));
+    // More than there is means all.
+    assert_eq!(
+        run(target, "balloon", &json!({ "value": 666_u64 << 20 })),
+        Ok(json!({}))
+    );
+    assert_eq!(wanted(target), ByteSize::mib(64));
+    for value in [0, -5] {
+        let found = refused(target, "balloon", &json!({ "value": value }));
+        assert_eq!(found, generic("Parameter 'target' expects a size"));
+    }
+    assert_eq!(
+        refused(target, "balloon", &json!({})),
+        generic("Parameter 'value' is missing")
+    );
+    assert_eq!(
+        refused(target, "balloon", &json!({ "value": "x" })),
+        generic("Invalid parameter type for 'value', expected: integer")
+    );
+    target.balloon = None;
+    let none = (
+        "DeviceNotActive",
+        "No balloon device has been activated".to_owned(),
+    );
+    assert_eq!(refused(target, "query-balloon", &json!({})), none);
+    assert_eq!(refused(target, "balloon", &json!({ "value": 0 })), none);
+}
+
+#[test]
+fn the_machine_does_as_told_and_failures_are_told() {
+    let target = &mut fake();
+    let events = |name: &str, target: &mut Fake| {
+        assert_eq!(ask(target, name), json!({}));
+        target.take_events().iter().map(Event::name).collect::<Vec<_>>()
+    };
+    assert_eq!(events("stop", target), ["STOP"]);
+    assert_eq!(events("cont", target), ["RESUME"]);
+    assert_eq!(events("system_powerdown", target), ["POWERDOWN"]);
+    assert_eq!(events("quit", target), ["SHUTDOWN"]);
+    target.stuck = true;
+    assert_eq!(refused(target, "stop", &json!({})).0, "GenericError");
+    let (_, desc) = refused(target, "system_powerdown", &json!({}));
+    assert!(
+        desc.ends_with(": broken"),
+        "the cause belongs to the text: {desc}"
+    );
+}
+
+#[test]
+fn people_are_answered_in_a_string() {
+    let target = &mut fake();
+    let ask = |target: &mut Fake, line: &str| {
+        run(
+            target,
+            "human-monitor-command",
+            &json!({ "command-line": line, "cpu-index": 0 }),
+        )
+        .unwrap()
+    };
+    assert_eq!(ask(target, "info balloon"), "balloon: actual=64\r\n");
+    assert_eq!(ask(target, "balloon 32"), "");
+    assert_eq!(ask(target, "nope"), "unknown command: 'nope'\r\n");
+    assert_eq!(
+        refused(target, "human-monitor-command", &json!({ "command-line": 1 })),
+        generic("Invalid parameter type for 'command-line', expected: string")
+    );
+}
+
+#[test]
+fn faults_are_listed_by_kind() {
+    let target = &mut fake();
+    let list = ask(target, "x-ballast-query-faults");
+    let kinds = list.as_array().unwrap();
+    assert_eq!(kinds.len(), target.faults.counts().len());
+    assert!(
+        kinds
+            .iter()
+            .all(|kind| kind["count"] == 0 && kind["kind"].is_string())
+    );
+}

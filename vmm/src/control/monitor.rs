@@ -1,0 +1,194 @@
+//! The monitor for people: a line in, text out, in the words of QEMU's monitor.
+
+use std::fmt::Write;
+
+use memory::size::{ByteSize, SizeUnit};
+
+use super::command::{balloon, failed, set_balloon};
+use super::memory_report;
+use super::qmp::Failure;
+use super::target::Target;
+use crate::run_state::RunState;
+
+/// What stands before the place to type at.
+pub const PROMPT: &str = "(ballast) ";
+/// What is said first.
+pub const BANNER: &str = concat!(
+    "Ballast ",
+    env!("CARGO_PKG_VERSION"),
+    " monitor - type 'help' for more information\n"
+);
+
+struct Help {
+    /// Its names, the first in full.
+    names: &'static [&'static str],
+    arguments: &'static str,
+    text: &'static str,
+}
+
+const fn help(names: &'static [&'static str], arguments: &'static str, text: &'static str) -> Help {
+    Help {
+        names,
+        arguments,
+        text,
+    }
+}
+
+#[rustfmt::skip]
+const COMMANDS: &[Help] = &[
+    help(&["balloon"], "target", "request VM to change its memory allocation (in MB)"),
+    help(&["cont", "c"], "", "resume emulation"),
+    help(&["help", "?"], "[cmd]", "show the help"),
+    help(&["info"], "[subcommand]", "show various information about the system state"),
+    help(&["quit", "q"], "", "quit the emulator"),
+    help(&["stop", "s"], "", "stop emulation"),
+    help(&["system_powerdown"], "", "send system power down event"),
+];
+
+#[rustfmt::skip]
+const INFOS: &[Help] = &[
+    help(&["balloon"], "", "show balloon information"),
+    help(&["cpus"], "", "show infos for each CPU"),
+    help(&["ksm"], "", "show what merging equal pages has gained"),
+    help(&["kvm"], "", "show KVM information"),
+    help(&["memdev"], "", "show memory backends"),
+    help(&["name"], "", "show the current VM name"),
+    help(&["status"], "", "show the current VM status"),
+    help(&["version"], "", "show the version"),
+];
+
+/// Does what `line` says; the answer has `\n` at the end of each line, and is empty when there is nothing to say.
+pub fn run(target: &mut dyn Target, line: &str) -> String {
+    let mut words = line.split_whitespace();
+    let Some(word) = words.next() else {
+        return String::new();
+    };
+    let rest: Vec<&str> = words.collect();
+    let Some(command) = find(COMMANDS, word) else {
+        return format!("unknown command: '{word}'\n");
+    };
+    let most = if command.arguments.is_empty() { 0 } else { 1 };
+    let known_info = command.names[0] == "info" || command.names[0] == "help";
+    if rest.len() > most && !known_info {
+        return misuse(
+            command,
+            &format!(
+                "{}: extraneous characters at the end of line",
+                command.names.join("|")
+            ),
+        );
+    }
+    match command.names[0] {
+        "balloon" => set(target, command, rest.first().copied()),
+        "cont" => report(target.cont().map_err(|error| failed(&error))),
+        "help" => show_help(&rest),
+        "info" => info(target, &rest),
+        "quit" => {
+            target.quit();
+            String::new()
+        }
+        "stop" => report(target.stop().map_err(|error| failed(&error))),
+        "system_powerdown" => report(target.system_powerdown().map_err(|error| failed(&error))),
+        // A command that is in the table but not here.
+        _ => format!("unknown command: '{word}'\n"),
+    }
+}
+
+fn find<'a>(table: &'a [Help], word: &str) -> Option<&'a Help> {
+    table.iter().find(|command| command.names.contains(&word))
+}
+
+fn misuse(command: &Help, what: &str) -> String {
+    format!("{what}\nTry \"help {}\" for more information\n", command.names[0])
+}
+
+fn report(result: Result<(), Failure>) -> String {
+    match result {
+        Ok(()) => String::new(),
+        Err(failure) => format!("Error: {}\n", failure.desc),
+    }
+}
+
+/// `balloon N`: MiB, or with a suffix.
+fn set(target: &dyn Target, command: &Help, size: Option<&str>) -> String {
+    let Some(text) = size else {
+        return misuse(command, "unexpected end of expression");
+    };
+    if text.starts_with('-') {
+        return misuse(command, "enter a positive value");
+    }
+    match ByteSize::parse(text, SizeUnit::Mebi) {
+        Ok(size) => report(set_balloon(
+            target,
+            i64::try_from(size.bytes()).unwrap_or(i64::MAX),
+        )),
+        Err(error) => misuse(command, &error.to_string()),
+    }
+}
+
+fn show_help(words: &[&str]) -> String {
+    let all = |table: &[Help], prefix| table.iter().map(|command| describe(command, prefix)).collect();
+    let one = |table: &[Help], word, prefix| find(table, word).map(|command| describe(command, prefix));
+    let text = match words {
+        [] => Some(all(COMMANDS, "")),
+        ["info"] => Some(all(INFOS, "info ")),
+        ["info", word] => one(INFOS, word, "info "),
+        [word] => one(COMMANDS, word, ""),
+        _ => None,
+    };
+    text.unwrap_or_else(|| format!("unknown command: '{}'\n", words.join(" ")))
+}
+
+fn describe(command: &Help, prefix: &str) -> String {
+    format!(
+        "{prefix}{} {} -- {}\n",
+        command.names.join("|"),
+        command.arguments,
+        command.text
+    )
+}
+
+fn info(target: &dyn Target, words: &[&str]) -> String {
+    match words {
+        [] => show_help(&["info"]),
+        ["balloon"] => match balloon(target) {
+            Ok(balloon) => format!("balloon: actual={}\n", balloon.actual().bytes() >> 20),
+            Err(failure) => report(Err(failure)),
+        },
+        ["cpus"] => {
+            let mut text = String::new();
+            for vcpu in target.vcpus() {
+                // Writing to a String cannot fail.
+                let _ = writeln!(text, "  CPU #{}: thread_id={}", vcpu.index, vcpu.thread_id);
+            }
+            text
+        }
+        ["ksm"] => show_ksm(),
+        ["kvm"] => "kvm support: enabled\n".to_owned(),
+        ["memdev"] => memory_report::memdev_text(target.ram()),
+        ["name"] => target.name().map(|name| format!("{name}\n")).unwrap_or_default(),
+        ["status"] => show_status(target.run_state()),
+        ["version"] => concat!(env!("CARGO_PKG_VERSION"), "\n").to_owned(),
+        [word, _, ..] if find(INFOS, word).is_some() => format!(
+            "{word}: extraneous characters at the end of line\nTry \"help info {word}\" for more information\n"
+        ),
+        _ => format!("unknown command: 'info {}'\n", words.join(" ")),
+    }
+}
+
+fn show_ksm() -> String {
+    String::new()
+}
+
+fn show_status(state: RunState) -> String {
+    match state {
+        RunState::Running => "VM status: running\n".to_owned(),
+        RunState::Paused => "VM status: paused\n".to_owned(),
+        RunState::Prelaunch | RunState::MemoryStarved | RunState::InternalError | RunState::Shutdown => {
+            format!("VM status: paused ({state})\n")
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,75 @@
+//! The arguments of a command: taken one by one, then nothing may be left.
+
+use serde_json::{Map, Value};
+
+use super::Failure;
+
+/// Arguments not yet taken.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Arguments(Map<String, Value>);
+
+impl Arguments {
+    /// The members of a request's `arguments`.
+    pub fn new(members: Map<String, Value>) -> Arguments {
+        Arguments(members)
+    }
+
+    /// Takes an integer of 64 bits.
+    pub fn integer(&mut self, name: &str) -> Result<i64, Failure> {
+        let value = self.0.remove(name).ok_or_else(|| missing(name))?;
+        value.as_i64().ok_or_else(|| wrong_type(name, "integer"))
+    }
+
+    /// Takes an integer that may be absent.
+    pub fn optional_integer(&mut self, name: &str) -> Result<Option<i64>, Failure> {
+        if self.0.contains_key(name) {
+            self.integer(name).map(Some)
+        } else {
+            Ok(None)
+        }
+    }
+
+    /// Takes a string.
+    pub fn string(&mut self, name: &str) -> Result<String, Failure> {
+        let value = self.0.remove(name).ok_or_else(|| missing(name))?;
+        text(value).ok_or_else(|| wrong_type(name, "string"))
+    }
+
+    /// Takes a list of strings that may be absent.
+    pub fn optional_strings(&mut self, name: &str) -> Result<Vec<String>, Failure> {
+        let list = match self.0.remove(name) {
+            None => return Ok(Vec::new()),
+            Some(Value::Array(list)) => list,
+            Some(_) => return Err(wrong_type(name, "array")),
+        };
+        list.into_iter()
+            .map(|value| text(value).ok_or_else(|| wrong_type(name, "string")))
+            .collect()
+    }
+
+    /// Nothing may be left.
+    pub fn finish(self) -> Result<(), Failure> {
+        match self.0.into_iter().next() {
+            Some((name, _)) => Err(Failure::generic(format!("Parameter '{name}' is unexpected"))),
+            None => Ok(()),
+        }
+    }
+}
+
+fn text(value: Value) -> Option<String> {
+    if let Value::String(text) = value {
+        Some(text)
+    } else {
+        None
+    }
+}
+
+fn missing(name: &str) -> Failure {
+    Failure::generic(format!("Parameter '{name}' is missing"))
+}
+
+fn wrong_type(name: &str, expected: &str) -> Failure {
+    Failure::generic(format!(
+        "Invalid parameter type for '{name}', expected: {expected}"
+    ))
+}

@@ -1,0 +1,81 @@
+//! What commands act upon: the machine, or a stand-in in tests.
+
+use devices::fault::Faults;
+use devices::virtio::balloon::BalloonHandle;
+use memory::ram::Ram;
+
+use super::event::Event;
+use crate::machine::{self, Machine, VcpuInfo};
+use crate::run_state::RunState;
+
+/// The user's view of a machine. Nothing here waits for the guest, and nothing reads or writes its memory.
+pub trait Target {
+    /// What it does now.
+    fn run_state(&self) -> RunState;
+    /// Stops the vCPUs.
+    fn stop(&mut self) -> Result<(), machine::Error>;
+    /// Lets them run.
+    fn cont(&mut self) -> Result<(), machine::Error>;
+    /// Presses the power button.
+    fn system_powerdown(&mut self) -> Result<(), machine::Error>;
+    /// Ends the machine.
+    fn quit(&mut self);
+    /// `-name`.
+    fn name(&self) -> Option<&str>;
+    /// The vCPUs, by index.
+    fn vcpus(&self) -> &[VcpuInfo];
+    /// The guest's memory, for what is known about it.
+    fn ram(&self) -> &Ram;
+    /// The balloon, where there is one.
+    fn balloon(&self) -> Option<&BalloonHandle>;
+    /// What the guest did wrong so far.
+    fn faults(&self) -> &Faults;
+    /// Events since the last call, oldest first.
+    fn take_events(&mut self) -> Vec<Event>;
+}
+
+impl Target for Machine {
+    fn run_state(&self) -> RunState {
+        Machine::run_state(self)
+    }
+
+    fn stop(&mut self) -> Result<(), machine::Error> {
+        Machine::stop(self)
+    }
+
+    fn cont(&mut self) -> Result<(), machine::Error> {
+        Machine::cont(self)
+    }
+
+    fn system_powerdown(&mut self) -> Result<(), machine::Error> {
+        Machine::system_powerdown(self)
+    }
+
+    fn quit(&mut self) {
+        Machine::quit(self);
+    }
+
+    fn name(&self) -> Option<&str> {
+        Machine::name(self)
+    }
+
+    fn vcpus(&self) -> &[VcpuInfo] {
+        Machine::vcpus(self)
+    }
+
+    fn ram(&self) -> &Ram {
+        Machine::ram(self)
+    }
+
+    fn balloon(&self) -> Option<&BalloonHandle> {
+        Machine::balloon(self)
+    }
+
+    fn faults(&self) -> &Faults {
+        Machine::faults(self)
+    }
+
+    fn take_events(&mut self) -> Vec<Event> {
+        Machine::take_events(self)
+    }
+}

@@ -1,0 +1,128 @@
+//! A stand-in for the machine, with real memory, a real balloon and no KVM.
+
+use devices::fault::Faults;
+use devices::virtio::balloon::{Balloon, BalloonHandle, BalloonSpec};
+use memory::backend::{BackendKind, BackendSpec, MergeRequest};
+use memory::policy::HostPolicy;
+use memory::ram::Ram;
+use memory::size::ByteSize;
+
+use super::event::{Event, ShutdownReason};
+use super::target::Target;
+use crate::machine::{self, VcpuInfo};
+use crate::run_state::RunState;
+
+#[derive(Debug)]
+pub(super) struct Fake {
+    pub(super) state: RunState,
+    pub(super) name: Option<String>,
+    pub(super) ram: Ram,
+    pub(super) balloon: Option<BalloonHandle>,
+    pub(super) faults: Faults,
+    pub(super) vcpus: Vec<VcpuInfo>,
+    pub(super) events: Vec<Event>,
+    /// Makes `stop` fail.
+    pub(super) stuck: bool,
+}
+
+impl Target for Fake {
+    fn run_state(&self) -> RunState {
+        self.state
+    }
+
+    fn stop(&mut self) -> Result<(), machine::Error> {
+        if self.stuck {
+            return Err(machine::Error::StopTimeout);
+        }
+        self.state = RunState::Paused;
+        self.events.push(Event::Stop);
+        Ok(())
+    }
+
+    fn cont(&mut self) -> Result<(), machine::Error> {
+        self.state = RunState::Running;
+        self.events.push(Event::Resume);
+        Ok(())
+    }
+
+    fn system_powerdown(&mut self) -> Result<(), machine::Error> {
+        self.events.push(Event::Powerdown);
+        if self.stuck {
+            return Err(machine::Error::PowerButton(std::io::Error::other("broken")));
+        }
+        Ok(())
+    }
+
+    fn quit(&mut self) {
+        self.state = RunState::Shutdown;
+        self.events.push(Event::Shutdown {
+            guest: false,
+            reason: ShutdownReason::HostQmpQuit,
+        });
+    }
+
+    fn name(&self) -> Option<&str> {
+        self.name.as_deref()
+    }
+
+    fn vcpus(&self) -> &[VcpuInfo] {
+        &self.vcpus
+    }
+
+    fn ram(&self) -> &Ram {
+        &self.ram
+    }
+
+    fn balloon(&self) -> Option<&BalloonHandle> {
+        self.balloon.as_ref()
+    }
+
+    fn faults(&self) -> &Faults {
+        &self.faults
+    }
+
+    fn take_events(&mut self) -> Vec<Event> {
+        std::mem::take(&mut self.events)
+    }
+}
+
+/// A running machine of 64 MiB with a balloon and two vCPUs.
+pub(super) fn fake() -> Fake {
+    let spec = BackendSpec {
+        id: "ram".to_owned(),
+        kind: BackendKind::Ram,
+        size: ByteSize::mib(64),
+        share: None,
+        reserve: None,
+        prealloc: false,
+        prealloc_threads: None,
+        merge: MergeRequest::Default(false),
+        policy: HostPolicy::Default,
+        dump: true,
+    };
+    let ram = Ram::open(vec![spec], &()).unwrap();
+    let spec = BalloonSpec {
+        id: "balloon0".to_owned(),
+        deflate_on_oom: false,
+    };
+    let (balloon, _) = Balloon::new(spec, ram.clone(), Box::new(|_| ())).unwrap();
+    Fake {
+        state: RunState::Running,
+        name: Some("web".to_owned()),
+        ram,
+        balloon: Some(balloon),
+        faults: Faults::new(),
+        vcpus: vec![
+            VcpuInfo {
+                index: 0,
+                thread_id: 70,
+            },
+            VcpuInfo {
+                index: 1,
+                thread_id: 71,
+            },
+        ],
+        events: Vec::new(),
+        stuck: false,
+    }
+}
