@@ -2,7 +2,7 @@
 
 use std::fmt::Write;
 
-use super::properties::{FAMILIES, Family};
+use super::properties::{FAMILIES, Property};
 use super::{options, spelling};
 
 /// Command lines that work, for the help and for the test that parses them.
@@ -86,9 +86,7 @@ pub(super) fn run() -> String {
                 option.get_help().map(ToString::to_string).unwrap_or_default()
             ),
         );
-        for family in FAMILIES.iter().filter(|family| family.option == name) {
-            properties(&mut text, family);
-        }
+        properties(&mut text, name);
     }
     line(
         &mut text,
@@ -105,22 +103,26 @@ pub(super) fn run() -> String {
     text
 }
 
-fn properties(text: &mut String, family: &Family) {
-    line(text, &format!("      {}:", family.owner));
-    for property in family.properties() {
-        let unit = if property.unit.is_empty() {
-            String::new()
+/// The properties of an option; those that several families share only with the first.
+fn properties(text: &mut String, option: &str) {
+    let mut shown: Vec<&[Property]> = Vec::new();
+    for family in FAMILIES.iter().filter(|family| family.option == option) {
+        let is_shown = |rows: &[Property]| shown.iter().any(|known| std::ptr::eq(*known, rows));
+        let (old, new): (Vec<&[Property]>, Vec<&[Property]>) =
+            family.rows.iter().copied().partition(|rows| is_shown(rows));
+        if new.is_empty() {
+            continue;
+        }
+        let besides = if old.is_empty() {
+            ""
         } else {
-            format!(", in {}", property.unit)
+            ", besides those above"
         };
-        let key = format!("{}={}", property.name, property.values);
-        line(
-            text,
-            &format!(
-                "        {key:<26} {}{unit} [default: {}]",
-                property.help, property.default
-            ),
-        );
+        line(text, &format!("      {}{besides}:", family.owner));
+        for property in new.iter().copied().flatten() {
+            line(text, &format!("        {}", property.describe()));
+        }
+        shown.extend(new);
     }
 }
 

@@ -23,6 +23,24 @@ pub struct Property {
     pub sample: &'static str,
 }
 
+impl Property {
+    /// Its line in the help.
+    pub fn describe(&self) -> String {
+        let key = format!("{}={}", self.name, self.values);
+        let unit = if self.unit.is_empty() {
+            String::new()
+        } else {
+            format!("; a bare number is {}", self.unit)
+        };
+        let default = if self.default == "required" {
+            String::new()
+        } else {
+            "default: ".to_owned()
+        };
+        format!("{key:<26} {}{unit} [{default}{}]", self.help, self.default)
+    }
+}
+
 /// The properties of one object type, device or option.
 #[derive(Debug)]
 pub struct Family {

@@ -194,17 +194,17 @@ fn every_property_is_in_the_help_and_is_accepted() {
     let help = help_text(&["ballast", "run", "--help"]);
     for family in FAMILIES {
         for property in family.properties() {
-            assert!(
-                help.contains(&format!("{}={}", property.name, property.values)),
-                "{property:?}"
-            );
-            assert!(help.contains(property.help), "{property:?}");
-            let unit = if property.unit.is_empty() { "" } else { ", in " };
-            let rest = format!(
-                "{}{unit}{} [default: {}]",
-                property.help, property.unit, property.default
-            );
-            assert!(help.contains(&rest), "{property:?}");
+            let line = property.describe();
+            assert!(help.contains(&line), "{line}");
+            for part in [
+                property.name,
+                property.values,
+                property.help,
+                property.unit,
+                property.default,
+            ] {
+                assert!(line.contains(part), "{line}: {part}");
+            }
             // What the others of the family need to be accepted together with this one.
             let (start, needed) = match family.owner {
                 "memory-backend-file" => (
