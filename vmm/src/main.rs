@@ -1,7 +1,7 @@
 //! The program `ballast`. Exit codes: 0 the guest ended, 1 an error before it started, 2 a failure while it ran.
 
 use std::error::Error;
-use std::io::{IsTerminal, stderr};
+use std::io::stderr;
 use std::process::ExitCode;
 
 use tracing_subscriber::EnvFilter;
@@ -75,7 +75,8 @@ fn start_log(verbose: bool) {
     tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(stderr)
-        .with_ansi(stderr().is_terminal())
+        .with_ansi(false)
+        .without_time()
         .with_target(false)
         .init();
 }
