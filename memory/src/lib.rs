@@ -1,1 +1,52 @@
 //! Guest RAM and the host memory behind it.
+//!
+//! This crate knows no KVM, no virtio and no JSON. It answers four questions about the memory of a guest: where each page
+//! comes from ([`backend`]), where the guest sees it ([`layout`], [`region`]), how it goes back to the host
+//! ([`ram::Ram::release`]), and how one knows ([`effective`], [`residency`], [`host`]).
+//!
+//! # How each backend gives memory back
+//!
+//! The wrong call often returns 0 and frees nothing, so the choice is made by the backend that opened the mapping, and
+//! [`backend::Backend::release`] has no default.
+//!
+//! | backend | mapping | release | never |
+//! |---|---|---|---|
+//! | anonymous | `MAP_PRIVATE`, no file | `MADV_DONTNEED` | |
+//! | memfd, tmpfs directory | `MAP_SHARED` | `MADV_REMOVE` | `MADV_DONTNEED`: returns 0, frees nothing |
+//! | hugetlb memfd, hugetlbfs directory | `MAP_SHARED` | `MADV_REMOVE` of whole huge pages | less than a huge page: zeroes, frees nothing |
+//!
+//! # Rooms for unsafe code
+//!
+//! `sys`, `mapping` and `region`, nowhere else. [`mapping::Mapping`] is the only holder of host pointers.
+
+#![deny(unsafe_code)]
+
+pub mod backend;
+pub mod effective;
+pub mod hints;
+pub mod host;
+pub mod layout;
+pub mod mapping;
+pub mod partial;
+pub mod policy;
+pub mod prealloc;
+mod proc;
+pub mod ram;
+pub mod range;
+pub mod region;
+mod release;
+pub mod residency;
+pub mod size;
+mod sys;
+
+pub use backend::{Backend, BackendKind, BackendSpec, MergeRequest, OpenObserver, OpenStage, Released};
+pub use effective::Effective;
+pub use host::numa::NodeSet;
+pub use layout::{Placement, place};
+pub use partial::Partial;
+pub use policy::HostPolicy;
+pub use ram::{OpenBackend, Ram, RamError};
+pub use range::{GuestRange, Pfn, merge_pfns};
+pub use region::Region;
+pub use residency::Residency;
+pub use size::{ByteSize, PageSize, SizeUnit};

@@ -1,0 +1,111 @@
+//! What took effect for a backend, read back from the kernel and not copied from the request.
+
+use std::fmt;
+use std::io;
+
+use crate::backend::{Backend, BackendSpec};
+use crate::mapping::Mapping;
+use crate::policy;
+use crate::proc;
+use crate::size::{ByteSize, PageSize};
+
+/// The effective state of a backend at the end of its start. Sources are the fields of /proc/self/smaps and numa_maps.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Effective {
+    /// What the memory is, for people: `hugetlb memfd`.
+    pub kind: String,
+    /// The size of the mapping.
+    pub size: ByteSize,
+    /// The size of its pages (`KernelPageSize`).
+    pub page_size: PageSize,
+    /// Mapped shared (`VmFlags: sh`).
+    pub share: bool,
+    /// Accounted by the host: for huge pages a reservation in the pool (no `nr`), for private memory part of the commit charge
+    /// (`ac`), for shared memory that all of it is there.
+    pub reserve: bool,
+    /// All of it was there when it was read.
+    pub prealloc: bool,
+    /// KSM looks at it (`mg`).
+    pub merge: bool,
+    /// The kernel may use transparent huge pages (`THPeligible`).
+    pub thp: bool,
+    /// Core dumps hold it (no `dd`).
+    pub dump: bool,
+    /// The policy as the kernel has it: `default`, `bind 0-1`, or another that the process was started with.
+    pub policy: String,
+}
+
+impl Effective {
+    /// Reads the state of `mapping`.
+    ///
+    /// # Errors
+    /// When /proc cannot be read.
+    pub fn read(backend: &dyn Backend, mapping: &Mapping) -> io::Result<Self> {
+        let smaps = proc::smaps(mapping)?;
+        let numa = proc::numa_maps(mapping)?;
+        let size = ByteSize::from_bytes(mapping.len());
+        let page_size = PageSize::from_bytes(smaps.size("KernelPageSize").bytes());
+        let page_size = page_size.unwrap_or(backend.page_size());
+        let share = smaps.flag("sh");
+        let prealloc = backend.resident(mapping)? >= size;
+        let reserve = match (page_size.is_huge(), share) {
+            (true, _) => !smaps.flag("nr"),
+            (false, true) => prealloc,
+            (false, false) => smaps.flag("ac"),
+        };
+        Ok(Self {
+            kind: backend.describe(),
+            size,
+            page_size,
+            share,
+            reserve,
+            prealloc,
+            merge: smaps.flag("mg"),
+            thp: smaps.number("THPeligible") != 0,
+            dump: !smaps.flag("dd"),
+            policy: numa.map_or_else(|| "default".to_owned(), |numa| policy::read_back(&numa)),
+        })
+    }
+
+    /// One line: what took effect, and behind it what was asked where that differs.
+    #[must_use]
+    pub fn summary(&self, spec: &BackendSpec) -> String {
+        let asked_policy = spec.policy.to_string();
+        let policy = match self.policy == asked_policy {
+            true => self.policy.clone(),
+            false => format!("{} (asked {asked_policy})", self.policy),
+        };
+        let properties = [
+            property("share", self.share, spec.share),
+            property("reserve", self.reserve, spec.reserve),
+            property("prealloc", self.prealloc, Some(spec.prealloc)),
+            property("merge", self.merge, Some(spec.merge.wanted())),
+            property("thp", self.thp, None),
+            property("dump", self.dump, Some(spec.dump)),
+        ];
+        format!(
+            "backend '{}': {self}: {}, policy={policy}",
+            spec.id,
+            properties.join(", ")
+        )
+    }
+}
+
+/// `512 MiB of hugetlb memfd, pages of 2 MiB`.
+impl fmt::Display for Effective {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} of {}, pages of {}", self.size, self.kind, self.page_size)
+    }
+}
+
+/// `name=on`, with what was asked where it was asked and differs.
+fn property(name: &str, is: bool, asked: Option<bool>) -> String {
+    let word = |on| if on { "on" } else { "off" };
+    match asked {
+        Some(asked) if asked != is => format!("{name}={} (asked {})", word(is), word(asked)),
+        Some(_) | None => format!("{name}={}", word(is)),
+    }
+}
+
+#[cfg(test)]
+mod tests;

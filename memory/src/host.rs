@@ -1,0 +1,15 @@
+//! What the host has: nodes, huge page pools, KSM. Read only.
+
+pub mod hugepages;
+pub mod ksm;
+pub mod numa;
+
+use std::fs;
+use std::io;
+use std::path::Path;
+
+/// The number in a file of one line, as those of /sys.
+fn read_number(path: &Path) -> io::Result<u64> {
+    let text = fs::read_to_string(path)?;
+    (text.trim().parse()).map_err(|_| io::Error::new(io::ErrorKind::InvalidData, "not a number"))
+}

@@ -1,0 +1,175 @@
+//! The NUMA nodes of the host: which there are, and which CPUs and how much distance they have.
+
+use std::collections::BTreeSet;
+use std::fmt;
+use std::fs;
+use std::path::Path;
+use std::str::FromStr;
+
+use rustix::thread::CpuSet;
+use thiserror::Error;
+
+/// Highest node number that a kernel for x86-64 can have (`CONFIG_NODES_SHIFT` is at most 10).
+const MAX_NODE: u32 = 1023;
+const NODES: &str = "/sys/devices/system/node";
+
+/// A set of host nodes, written as the kernel writes lists: `0-1,3`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+pub struct NodeSet(BTreeSet<u32>);
+
+/// A text is no set of nodes.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[error("'{text}' is not a list of nodes: write numbers from 0 to {MAX_NODE} and ranges, for example 0-1,3")]
+pub struct NodeSetError {
+    text: String,
+}
+
+impl NodeSet {
+    /// Reads a list as `0-1,3`.
+    ///
+    /// # Errors
+    /// [`NodeSetError`] when it is empty, malformed, or has a node above 1023.
+    pub fn parse(text: &str) -> Result<Self, NodeSetError> {
+        parse_list(text, MAX_NODE)
+            .filter(|nodes| !nodes.is_empty())
+            .map(Self)
+            .ok_or_else(|| NodeSetError {
+                text: text.to_owned(),
+            })
+    }
+
+    /// Whether there is no node.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// Whether `node` is in the set.
+    #[must_use]
+    pub fn contains(&self, node: u32) -> bool {
+        self.0.contains(&node)
+    }
+
+    /// Whether all nodes of this set are in `other`.
+    #[must_use]
+    pub fn is_subset(&self, other: &Self) -> bool {
+        self.0.is_subset(&other.0)
+    }
+
+    /// The nodes, ascending.
+    pub fn iter(&self) -> impl Iterator<Item = u32> + '_ {
+        self.0.iter().copied()
+    }
+
+    /// The nodes of this set that are not in `other`.
+    #[must_use]
+    pub fn difference(&self, other: &Self) -> Self {
+        Self(self.0.difference(&other.0).copied().collect())
+    }
+
+    /// One bit for each node, as mbind(2) takes them.
+    #[must_use]
+    pub fn mask(&self) -> Vec<u64> {
+        let words = self.0.last().map_or(1, |last| *last / 64 + 1);
+        let bit = |word: u32| {
+            let nodes = self.0.range(word * 64..(word + 1) * 64);
+            nodes.fold(0, |bits, node| bits | 1_u64 << (node % 64))
+        };
+        (0..words).map(bit).collect()
+    }
+}
+
+impl FromIterator<u32> for NodeSet {
+    fn from_iter<T: IntoIterator<Item = u32>>(nodes: T) -> Self {
+        Self(nodes.into_iter().filter(|node| *node <= MAX_NODE).collect())
+    }
+}
+
+impl FromStr for NodeSet {
+    type Err = NodeSetError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        Self::parse(text)
+    }
+}
+
+impl fmt::Display for NodeSet {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut rest = self.iter().peekable();
+        let mut comma = "";
+        while let Some(first) = rest.next() {
+            let mut last = first;
+            while let Some(next) = rest.next_if_eq(&(last + 1)) {
+                last = next;
+            }
+            match last - first {
+                0 => write!(f, "{comma}{first}")?,
+                _ => write!(f, "{comma}{first}-{last}")?,
+            }
+            comma = ",";
+        }
+        Ok(())
+    }
+}
+
+/// A list of numbers and ranges up to `max`; `None` when malformed. An empty text is an empty list.
+fn parse_list(text: &str, max: u32) -> Option<BTreeSet<u32>> {
+    let mut numbers = BTreeSet::new();
+    for part in text.trim().split(',').filter(|_| !text.trim().is_empty()) {
+        let (first, last) = part.split_once('-').unwrap_or((part, part));
+        let number = |text: &str| {
+            let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+            digits.then(|| text.parse::<u32>().ok()).flatten()
+        };
+        let (first, last) = (number(first)?, number(last)?);
+        if first > last || last > max {
+            return None;
+        }
+        numbers.extend(first..=last);
+    }
+    Some(numbers)
+}
+
+/// The nodes that have memory; node 0 on a kernel without NUMA.
+#[must_use]
+pub fn nodes() -> NodeSet {
+    nodes_in(Path::new(NODES))
+}
+
+fn nodes_in(root: &Path) -> NodeSet {
+    fs::read_to_string(root.join("has_memory"))
+        .ok()
+        .and_then(|text| NodeSet::parse(text.trim()).ok())
+        .unwrap_or_else(|| NodeSet::from_iter([0]))
+}
+
+/// The CPUs of these nodes; none where the nodes only have memory.
+#[must_use]
+pub fn cpus(nodes: &NodeSet) -> CpuSet {
+    cpus_in(Path::new(NODES), nodes)
+}
+
+fn cpus_in(root: &Path, nodes: &NodeSet) -> CpuSet {
+    let mut cpus = CpuSet::new();
+    for node in nodes.iter() {
+        let list = fs::read_to_string(root.join(format!("node{node}/cpulist"))).unwrap_or_default();
+        let highest = u32::try_from(CpuSet::MAX_CPU - 1).unwrap_or(u32::MAX);
+        for cpu in parse_list(&list, highest).unwrap_or_default() {
+            cpus.set(cpu as usize);
+        }
+    }
+    cpus
+}
+
+/// How far the memory of each node is from `node`, by ascending node number (ACPI 6.5, §5.2.17: 10 is local). Empty when the
+/// host does not say.
+#[must_use]
+pub fn distances(node: u32) -> Vec<u32> {
+    let text = fs::read_to_string(format!("{NODES}/node{node}/distance")).unwrap_or_default();
+    text.split_whitespace()
+        .filter_map(|word| word.parse().ok())
+        .collect()
+}
+
+#[cfg(test)]
+mod tests;

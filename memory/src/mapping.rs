@@ -1,0 +1,297 @@
+//! One owned host mapping: the memory of one backend. The only holder of host pointers.
+
+#![allow(unsafe_code)]
+
+use std::fmt;
+use std::io;
+use std::os::fd::BorrowedFd;
+use std::ptr::NonNull;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use vm_memory::MmapRegion;
+
+use crate::release::Batch;
+use crate::size::{ByteSize, PageSize};
+use crate::sys;
+
+/// A piece of a mapping, in bytes from its start.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Span {
+    /// Where the piece starts.
+    pub offset: u64,
+    /// Its bytes.
+    pub len: u64,
+}
+
+impl Span {
+    /// The first byte after the piece.
+    #[must_use]
+    pub const fn end(&self) -> u64 {
+        self.offset.saturating_add(self.len)
+    }
+}
+
+/// What a mapping is told about its pages (madvise(2)). None of these can do more harm than change bytes of the mapping.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Advice {
+    /// `MADV_DONTNEED`: frees pages of private anonymous memory.
+    DontNeed,
+    /// `MADV_REMOVE`: frees pages of shared memory, in the file.
+    Remove,
+    /// `MADV_POPULATE_WRITE`: provides the pages now.
+    PopulateWrite,
+    /// `MADV_HUGEPAGE`: transparent huge pages are welcome.
+    HugePage,
+    /// `MADV_MERGEABLE`: KSM may merge the pages.
+    Mergeable,
+    /// `MADV_DONTDUMP`: leave the pages out of core dumps.
+    DontDump,
+    /// `MADV_DONTFORK`: a child process does not get the pages.
+    DontFork,
+}
+
+impl Advice {
+    const fn number(self) -> i32 {
+        match self {
+            Self::DontNeed => libc::MADV_DONTNEED,
+            Self::Remove => libc::MADV_REMOVE,
+            Self::PopulateWrite => libc::MADV_POPULATE_WRITE,
+            Self::HugePage => libc::MADV_HUGEPAGE,
+            Self::Mergeable => libc::MADV_MERGEABLE,
+            Self::DontDump => libc::MADV_DONTDUMP,
+            Self::DontFork => libc::MADV_DONTFORK,
+        }
+    }
+}
+
+/// What to map.
+#[derive(Clone, Copy, Debug)]
+pub struct MapRequest<'a> {
+    /// Bytes, a multiple of `page`.
+    pub size: ByteSize,
+    /// The backing page.
+    pub page: PageSize,
+    /// Where the guest will see the first byte. Host address and guest address agree modulo 2 MiB (1 GiB for pages of 1 GiB),
+    /// so that a huge page of the host can serve a huge page of the guest.
+    pub guest_start: u64,
+    /// The file whose bytes from `guest_start` modulo 2 MiB on are mapped, shared; `None`: private anonymous memory. (Private
+    /// memory of a file would cost every page twice.)
+    pub file: Option<BorrowedFd<'a>>,
+    /// Whether the kernel accounts the memory now (no `MAP_NORESERVE`).
+    pub reserve: bool,
+}
+
+impl MapRequest<'_> {
+    /// What host addresses, guest addresses and file offsets are congruent modulo.
+    fn alignment(&self) -> u64 {
+        self.page.max(PageSize::HUGE_2M).bytes()
+    }
+
+    /// Where the first byte lies in the file: below 2 MiB, and 0 for huge pages.
+    #[must_use]
+    pub fn file_offset(&self) -> u64 {
+        self.guest_start % self.alignment()
+    }
+
+    /// How large the file must be.
+    #[must_use]
+    pub fn file_size(&self) -> u64 {
+        self.file_offset().saturating_add(self.size.bytes())
+    }
+}
+
+/// Readable and writable memory between two stretches of inaccessible addresses, which keep the kernel from joining it with
+/// a neighbour: /proc/self/smaps shows it alone.
+pub struct Mapping {
+    reserved: NonNull<u8>,
+    reserved_len: usize,
+    start: NonNull<u8>,
+    len: usize,
+    /// What others see of this mapping; see [`Mapping::view`].
+    views: Mutex<Vec<Arc<MmapRegion>>>,
+    batch: Batch,
+}
+
+// SAFETY: the pointers are only handed to the kernel and to vm-memory, which accesses the bytes by volatile or atomic
+// accesses; the fields never change after `new`, but for the list of views, which has its lock.
+unsafe impl Send for Mapping {}
+// SAFETY: as above.
+unsafe impl Sync for Mapping {}
+
+impl Mapping {
+    /// Maps what `request` says.
+    ///
+    /// # Errors
+    /// What mmap(2) says: `ENOMEM` when the memory cannot be accounted, or when a hugetlb pool cannot reserve it.
+    pub fn new(request: &MapRequest<'_>) -> io::Result<Self> {
+        let too_large = || io::Error::from_raw_os_error(libc::ENOMEM);
+        let align = request.alignment();
+        let guard = PageSize::BASE.bytes();
+        let len = usize::try_from(request.size.bytes()).map_err(|_| too_large())?;
+        let total = (request.size.bytes().checked_add(align))
+            .and_then(|total| total.checked_add(2 * guard))
+            .and_then(|total| usize::try_from(total).ok())
+            .ok_or_else(too_large)?;
+        let reserved = sys::reserve(total)?;
+        let first = reserved.addr().get() as u64 + guard;
+        // The next address that leaves the same remainder as the guest's.
+        let skip = request.file_offset().wrapping_sub(first) % align;
+        let skip = usize::try_from(skip + guard).map_err(|_| too_large())?;
+        // SAFETY: guard + (a remainder below align) + len + guard is at most `total`, so this is inside the reservation.
+        let start = unsafe { reserved.add(skip) };
+        let mapping = Self {
+            reserved,
+            reserved_len: total,
+            start,
+            len,
+            views: Mutex::default(),
+            batch: Batch::default(),
+        };
+        let file = request.file.map(|file| (file, request.file_offset()));
+        // SAFETY: start and len lie in the reservation just made, which nobody knows yet. `mapping` gives it back on failure.
+        unsafe { sys::map_over(start, len, file, request.reserve) }?;
+        Ok(mapping)
+    }
+
+    /// The host address of the first byte.
+    #[must_use]
+    pub fn address(&self) -> u64 {
+        self.start.addr().get() as u64
+    }
+
+    /// Bytes.
+    #[must_use]
+    pub fn len(&self) -> u64 {
+        self.len as u64
+    }
+
+    /// Never: a mapping has at least a page.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// The whole mapping.
+    #[must_use]
+    pub fn whole(&self) -> Span {
+        Span {
+            offset: 0,
+            len: self.len(),
+        }
+    }
+
+    /// Which ranges process_madvise(2) serves here.
+    pub(crate) fn batch(&self) -> &Batch {
+        &self.batch
+    }
+
+    /// Tells the kernel something about a piece (madvise(2)).
+    ///
+    /// # Errors
+    /// `EINVAL` when the piece is not inside the mapping, else what the kernel says. Success does not mean that anything
+    /// happened: read it back.
+    pub fn advise(&self, span: Span, advice: Advice) -> io::Result<()> {
+        let (start, len) = self.locate(span)?;
+        // SAFETY: `locate` checked the bounds; guest memory may change at any time and its users know it.
+        unsafe { sys::advise(start, len, advice.number()) }
+    }
+
+    /// Tells the kernel the same about many pieces in one call (process_madvise(2)), at most 1024 of them and 2 GiB - 4 KiB.
+    /// Returns the bytes advised, which may be fewer than asked.
+    ///
+    /// # Errors
+    /// As [`Mapping::advise`], when not even the first piece was advised.
+    pub(crate) fn advise_many(
+        &self,
+        pidfd: BorrowedFd<'_>,
+        spans: &[Span],
+        advice: Advice,
+    ) -> io::Result<u64> {
+        let ranges = spans
+            .iter()
+            .map(|span| self.locate(*span))
+            .collect::<io::Result<Vec<_>>>()?;
+        // SAFETY: as in `advise`, for each piece; Batch opens the pidfd of this process.
+        unsafe { sys::advise_many(pidfd, &ranges, advice.number()) }.map(|bytes| bytes as u64)
+    }
+
+    /// Binds all pages to the nodes of `mask` (bit n is node n), also those that are there already (mbind(2)).
+    ///
+    /// # Errors
+    /// `EIO` when a page is elsewhere and cannot be moved, `EINVAL` when no node of the mask has memory, `ENOSYS` on a kernel
+    /// without NUMA. For hugetlb pages that are elsewhere the kernel says nothing.
+    pub fn bind(&self, mask: &[u64]) -> io::Result<()> {
+        // SAFETY: the range is this mapping.
+        unsafe { sys::bind(self.start, self.len, mask) }
+    }
+
+    /// Writes to each page of a piece without changing it: [`Advice::PopulateWrite`] for kernels before 5.14. Where a page
+    /// cannot be had, the kernel sends SIGBUS.
+    ///
+    /// # Errors
+    /// `EINVAL` when the piece is not inside the mapping.
+    pub fn touch(&self, span: Span, page: PageSize) -> io::Result<()> {
+        let (start, len) = self.locate(span)?;
+        // SAFETY: in bounds and mapped writable; pieces start at a page; guest memory is accessed volatile or atomic only.
+        unsafe { sys::touch(start, len, page) };
+        Ok(())
+    }
+
+    /// A piece as vm-memory sees it. The mapping stays for good when somebody keeps the view longer than the mapping.
+    ///
+    /// # Errors
+    /// `EINVAL` when the piece is not inside the mapping.
+    pub fn view(&self, span: Span) -> io::Result<Arc<MmapRegion>> {
+        let (start, len) = self.locate(span)?;
+        let access = libc::PROT_READ | libc::PROT_WRITE;
+        // SAFETY: in bounds; `drop` does not unmap while somebody else has this view.
+        let view = unsafe { MmapRegion::build_raw(start.as_ptr(), len, access, libc::MAP_NORESERVE) };
+        let view = Arc::new(view.map_err(|_| io::Error::from_raw_os_error(libc::EINVAL))?);
+        self.lock_views().push(Arc::clone(&view));
+        Ok(view)
+    }
+
+    fn lock_views(&self) -> std::sync::MutexGuard<'_, Vec<Arc<MmapRegion>>> {
+        self.views.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The host address of a piece that lies inside the mapping.
+    fn locate(&self, span: Span) -> io::Result<(NonNull<u8>, usize)> {
+        let outside = || io::Error::from_raw_os_error(libc::EINVAL);
+        let offset = usize::try_from(span.offset).map_err(|_| outside())?;
+        let len = usize::try_from(span.len).map_err(|_| outside())?;
+        let end = offset.checked_add(len).ok_or_else(outside)?;
+        if end > self.len {
+            return Err(outside());
+        }
+        // SAFETY: offset is at most the length of this mapping.
+        Ok((unsafe { self.start.add(offset) }, len))
+    }
+}
+
+impl Drop for Mapping {
+    fn drop(&mut self) {
+        // A view is only cloned by somebody who has one, so none can appear once ours is the last.
+        if self.lock_views().iter().any(|view| Arc::strong_count(view) > 1) {
+            tracing::debug!(
+                address = self.address(),
+                "guest memory stays mapped: it is still in use"
+            );
+            return;
+        }
+        // SAFETY: no view is left, and the range was reserved whole by `new`.
+        unsafe { sys::unmap(self.reserved, self.reserved_len) }
+    }
+}
+
+impl fmt::Debug for Mapping {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Mapping")
+            .field("address", &format_args!("{:#x}", self.address()))
+            .field("len", &self.len)
+            .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,213 @@
+//! The RAM of a guest: what every other crate holds.
+
+mod error;
+mod open;
+mod shortage;
+
+use std::io;
+use std::sync::Arc;
+
+use vm_memory::{GuestAddress, GuestMemoryMmap};
+
+use crate::backend::{Backend, BackendSpec, OpenObserver, Released};
+use crate::effective::Effective;
+use crate::host::hugepages::Pool;
+use crate::mapping::{Mapping, Span};
+use crate::partial::Partial;
+use crate::range::GuestRange;
+use crate::region::Region;
+use crate::release::merge;
+use crate::residency::Residency;
+use crate::size::{ByteSize, PageSize};
+
+pub use error::RamError;
+pub use shortage::Shortage;
+
+/// The RAM of one guest. Clones are the same RAM; it is unmapped with the last one.
+#[derive(Clone, Debug)]
+pub struct Ram(Arc<Inner>);
+
+/// The fields are dropped in this order: what looks into the mappings goes before them.
+#[derive(Debug)]
+struct Inner {
+    memory: GuestMemoryMmap<()>,
+    regions: Vec<Region>,
+    backends: Vec<OpenBackend>,
+}
+
+/// A backend that is part of the guest.
+#[derive(Debug)]
+pub struct OpenBackend {
+    spec: BackendSpec,
+    source: Box<dyn Backend>,
+    mapping: Mapping,
+    effective: Effective,
+    warnings: Vec<String>,
+}
+
+impl Ram {
+    /// Opens all backends, one after the other in the guest's address space, and gives them what they ask for in this order:
+    /// map, transparent huge pages, other hints, policy, preallocation, read back. Before anything is mapped the pools of huge
+    /// pages are checked.
+    ///
+    /// # Errors
+    /// [`RamError`] when something that was asked for cannot be had. Nothing is left behind then.
+    #[expect(clippy::needless_pass_by_value, reason = "the caller hands its plan over")]
+    pub fn open(specs: Vec<BackendSpec>, observer: &dyn OpenObserver) -> Result<Self, RamError> {
+        open::open(&specs, observer).map(|inner| Self(Arc::new(inner)))
+    }
+
+    /// All RAM.
+    #[must_use]
+    pub fn size(&self) -> ByteSize {
+        ByteSize::from_bytes(self.0.backends.iter().map(|backend| backend.mapping.len()).sum())
+    }
+
+    /// The RAM as vm-memory has it, for reading and writing.
+    #[must_use]
+    pub fn memory(&self) -> &GuestMemoryMmap<()> {
+        &self.0.memory
+    }
+
+    /// The contiguous pieces, by guest address.
+    #[must_use]
+    pub fn regions(&self) -> &[Region] {
+        &self.0.regions
+    }
+
+    /// The piece that holds `address`.
+    #[must_use]
+    pub fn region_at(&self, address: GuestAddress) -> Option<&Region> {
+        let after = self
+            .0
+            .regions
+            .partition_point(|region| region.guest.start <= address);
+        let region = self.0.regions.get(after.checked_sub(1)?)?;
+        region.guest.contains(address).then_some(region)
+    }
+
+    /// The backends, in the order of their specifications.
+    #[must_use]
+    pub fn backends(&self) -> &[OpenBackend] {
+        &self.0.backends
+    }
+
+    /// The size of the page behind `address`.
+    #[must_use]
+    pub fn page_size_at(&self, address: GuestAddress) -> Option<PageSize> {
+        self.region_at(address).map(Region::page_size)
+    }
+
+    /// Whether some RAM has pages larger than 4 KiB, so that a balloon must say when it takes pages back.
+    #[must_use]
+    pub fn huge_backing(&self) -> bool {
+        self.0.regions.iter().any(|region| region.page.is_huge())
+    }
+
+    /// An empty record of ballooned pieces of this RAM's huge pages.
+    #[must_use]
+    pub fn partial(&self) -> Partial {
+        Partial::new(self.0.regions.iter().map(|region| (region.guest, region.page)))
+    }
+
+    /// Gives memory back to the host; reads give zeroes afterwards.
+    ///
+    /// The ranges may be anything: what is not RAM is counted and left alone, what touches or overlaps is joined, and only
+    /// whole backing pages are given. All ranges of a backend go in one system call where the kernel has one.
+    #[must_use]
+    pub fn release(&self, ranges: &[GuestRange]) -> Released {
+        let mut sum = Released::default();
+        let mut spans: Vec<Vec<Span>> = vec![Vec::new(); self.0.backends.len()];
+        for range in ranges {
+            let mut inside = 0;
+            for region in &self.0.regions {
+                let Some(common) = region.guest.intersection(range) else {
+                    continue;
+                };
+                inside += common.len;
+                spans[region.backend].push(Span {
+                    offset: region.offset + (common.start.0 - region.guest.start.0),
+                    len: common.len,
+                });
+            }
+            sum.outside = sum.outside.saturating_add(range.len.saturating_sub(inside));
+        }
+        for (backend, spans) in self.0.backends.iter().zip(&mut spans) {
+            if !spans.is_empty() {
+                merge(spans);
+                sum += backend.source.release(&backend.mapping, spans);
+            }
+        }
+        sum
+    }
+
+    /// What the host holds now for each backend.
+    ///
+    /// # Errors
+    /// When /proc or the backing file cannot be read.
+    pub fn residency(&self) -> io::Result<Vec<Residency>> {
+        let read = |backend: &OpenBackend| backend.residency();
+        self.0.backends.iter().map(read).collect()
+    }
+
+    /// The guest address at a host address, and the index of its backend; `None` when the address is not guest RAM.
+    #[must_use]
+    pub fn locate(&self, host_address: u64) -> Option<(GuestAddress, usize)> {
+        self.0.regions.iter().find_map(|region| {
+            let offset = host_address.checked_sub(region.host_address)?;
+            let address = GuestAddress(region.guest.start.0 + offset);
+            (offset < region.guest.len).then_some((address, region.backend))
+        })
+    }
+}
+
+impl OpenBackend {
+    /// What was asked.
+    #[must_use]
+    pub fn spec(&self) -> &BackendSpec {
+        &self.spec
+    }
+
+    /// What took effect, read back at the end of the start.
+    #[must_use]
+    pub fn effective(&self) -> &Effective {
+        &self.effective
+    }
+
+    /// The pages that it gives and takes back.
+    #[must_use]
+    pub fn page_size(&self) -> PageSize {
+        self.source.page_size()
+    }
+
+    /// What the user should know about defaults that could not take effect.
+    #[must_use]
+    pub fn warnings(&self) -> &[String] {
+        &self.warnings
+    }
+
+    /// One line: what took effect, and what was asked where that differs.
+    #[must_use]
+    pub fn summary(&self) -> String {
+        self.effective.summary(&self.spec)
+    }
+
+    /// The pool that its huge pages come from, as it is now, on its nodes where it is bound to some; `None` for other pages.
+    #[must_use]
+    pub fn shortage(&self) -> Option<Pool> {
+        let page = self.page_size();
+        let pool = page.is_huge().then(|| Pool::read(page, self.spec.policy.nodes()));
+        pool?.ok()
+    }
+
+    /// What the host holds for it now.
+    ///
+    /// # Errors
+    /// When /proc or the backing file cannot be read.
+    pub fn residency(&self) -> io::Result<Residency> {
+        Residency::read(&self.spec.id, self.source.as_ref(), &self.mapping)
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,139 @@
+//! Why a guest cannot have the RAM that was asked for.
+
+use std::io;
+
+use thiserror::Error;
+
+use super::Shortage;
+use crate::backend::{NodeSet, OpenError, SpecError};
+use crate::hints::HintError;
+use crate::layout::LayoutError;
+use crate::size::ByteSize;
+
+/// Why a guest cannot have the RAM that was asked for.
+#[derive(Debug, Error)]
+pub enum RamError {
+    /// It cannot work on any host.
+    #[error(transparent)]
+    Spec(#[from] SpecError),
+    /// The backends do not fit together.
+    #[error(transparent)]
+    Layout(#[from] LayoutError),
+    /// A node that the host does not have.
+    #[error("backend '{id}' asks for host node {nodes}, which has no memory: this host has {available}")]
+    Node {
+        /// The backend.
+        id: String,
+        /// The nodes that are not there.
+        nodes: NodeSet,
+        /// Those that are.
+        available: NodeSet,
+    },
+    /// The host does not have the source.
+    #[error("cannot open backend '{id}'")]
+    Open {
+        /// The backend.
+        id: String,
+        /// Why.
+        source: OpenError,
+    },
+    /// Not enough huge pages.
+    #[error(transparent)]
+    Shortage(#[from] Shortage),
+    /// Not enough room in the file system.
+    #[error(
+        "backend '{id}' needs {needed}, but the {place} has room for {room}: make the file system larger"
+    )]
+    Room {
+        /// The backend.
+        id: String,
+        /// What it needs.
+        needed: ByteSize,
+        /// Where it is.
+        place: String,
+        /// What is left there.
+        room: ByteSize,
+    },
+    /// The mapping was refused.
+    #[error("cannot map {size} of {what} for backend '{id}'{hint}")]
+    Map {
+        /// The backend.
+        id: String,
+        /// Its size.
+        size: ByteSize,
+        /// What it is.
+        what: String,
+        /// What may help.
+        hint: &'static str,
+        /// What the kernel said.
+        source: io::Error,
+    },
+    /// A hint was refused.
+    #[error("backend '{id}'")]
+    Hint {
+        /// The backend.
+        id: String,
+        /// Which, and why.
+        source: HintError,
+    },
+    /// The policy was refused.
+    #[error("cannot bind backend '{id}' to host node {nodes}")]
+    Bind {
+        /// The backend.
+        id: String,
+        /// The nodes.
+        nodes: NodeSet,
+        /// What the kernel said.
+        source: io::Error,
+    },
+    /// The preallocation stopped.
+    #[error("cannot preallocate {size} for backend '{id}'{place}: stopped at {offset}{hint}")]
+    Prealloc {
+        /// The backend.
+        id: String,
+        /// Its size.
+        size: ByteSize,
+        /// ` on node 1`, where it is bound.
+        place: String,
+        /// The first byte that is missing.
+        offset: ByteSize,
+        /// What it probably was.
+        hint: String,
+        /// What the kernel said.
+        source: io::Error,
+    },
+    /// Something that the user typed did not take effect.
+    #[error("backend '{id}' has {property}, which did not take effect on {what}")]
+    NotEffective {
+        /// The backend.
+        id: String,
+        /// What was typed.
+        property: String,
+        /// What the memory is.
+        what: String,
+    },
+    /// Pages are on another node.
+    #[error("backend '{id}' is bound to host node {nodes}, but {misplaced}")]
+    Misplaced {
+        /// The backend.
+        id: String,
+        /// The nodes asked for.
+        nodes: NodeSet,
+        /// How much is where.
+        misplaced: String,
+    },
+    /// What took effect cannot be read.
+    #[error("cannot read back the state of backend '{id}'")]
+    ReadBack {
+        /// The backend.
+        id: String,
+        /// What the kernel said.
+        source: io::Error,
+    },
+    /// vm-memory does not take the regions.
+    #[error("cannot put the backends together")]
+    Assemble {
+        /// Why.
+        source: vm_memory::GuestRegionCollectionError,
+    },
+}

@@ -1,0 +1,323 @@
+//! The start of RAM, in its one right order.
+
+use std::io;
+
+use vm_memory::{GuestMemoryMmap, GuestRegionMmap};
+
+use super::shortage::{self, Claim};
+use super::{Inner, OpenBackend, RamError};
+use crate::backend::{self, Backend, BackendSpec, MergeRequest, OpenObserver, OpenStage};
+use crate::effective::Effective;
+use crate::hints;
+use crate::host::numa;
+use crate::layout::{self, Placement};
+use crate::mapping::{Mapping, Span};
+use crate::policy;
+use crate::prealloc::{self, Job};
+use crate::proc;
+use crate::region::Region;
+use crate::size::{ByteSize, PageSize};
+
+/// A backend on its way.
+struct Opening<'a> {
+    spec: &'a BackendSpec,
+    source: Box<dyn Backend>,
+    mapping: Mapping,
+    warnings: Vec<String>,
+}
+
+pub(super) fn open(specs: &[BackendSpec], observer: &dyn OpenObserver) -> Result<Inner, RamError> {
+    for spec in specs {
+        spec.check()?;
+        check_nodes(spec)?;
+    }
+    let sources = specs.iter().map(open_source).collect::<Result<Vec<_>, _>>()?;
+    let sizes: Vec<_> = (specs.iter().zip(&sources))
+        .map(|(spec, source)| (spec.size, source.page_size()))
+        .collect();
+    check_sizes(specs, &sizes)?;
+    let placements = layout::place(&sizes)?;
+    check_pools(specs, &sources)?;
+
+    let mut opening = Vec::with_capacity(specs.len());
+    for (index, (spec, source)) in specs.iter().zip(sources).enumerate() {
+        let first = placements.iter().find(|placement| placement.backend == index);
+        let guest_start = first.map_or(0, |placement| placement.guest.start.0);
+        opening.push(prepare(spec, source, guest_start, observer)?);
+    }
+    preallocate(&opening, observer)?;
+    let backends = opening
+        .into_iter()
+        .map(|opening| verify(opening, observer))
+        .collect::<Result<Vec<_>, _>>()?;
+    assemble(backends, &placements)
+}
+
+fn check_nodes(spec: &BackendSpec) -> Result<(), RamError> {
+    let Some(nodes) = spec.policy.nodes() else {
+        return Ok(());
+    };
+    let available = numa::nodes();
+    let missing = nodes.difference(&available);
+    if missing.is_empty() {
+        return Ok(());
+    }
+    Err(RamError::Node {
+        id: spec.id.clone(),
+        nodes: missing,
+        available,
+    })
+}
+
+fn open_source(spec: &BackendSpec) -> Result<Box<dyn Backend>, RamError> {
+    backend::open(spec).map_err(|source| RamError::Open {
+        id: spec.id.clone(),
+        source,
+    })
+}
+
+/// The page of a directory is only known now.
+fn check_sizes(specs: &[BackendSpec], sizes: &[(ByteSize, PageSize)]) -> Result<(), RamError> {
+    for (spec, &(size, page)) in specs.iter().zip(sizes) {
+        if !size.is_multiple_of(page) {
+            let id = spec.id.clone();
+            return Err(backend::SpecError::Size { id, size, page }.into());
+        }
+    }
+    Ok(())
+}
+
+/// Whether the host accounts for the memory of a backend at start.
+fn reserves(spec: &BackendSpec, page: PageSize) -> bool {
+    spec.reserve.unwrap_or(spec.prealloc || page.is_huge())
+}
+
+fn check_pools(specs: &[BackendSpec], sources: &[Box<dyn Backend>]) -> Result<(), RamError> {
+    let mut claims: Vec<Claim> = Vec::new();
+    for (spec, source) in specs.iter().zip(sources) {
+        let page = source.page_size();
+        if page.is_huge() && reserves(spec, page) {
+            let claim = Claim::new(spec, page);
+            shortage::check(&spec.id, &claim, &claims)?;
+            claims.push(claim);
+        }
+    }
+    Ok(())
+}
+
+/// Maps, hints, binds.
+fn prepare<'a>(
+    spec: &'a BackendSpec,
+    source: Box<dyn Backend>,
+    guest_start: u64,
+    observer: &dyn OpenObserver,
+) -> Result<Opening<'a>, RamError> {
+    let id = || spec.id.clone();
+    let mut warnings = check_room(spec, source.as_ref())?;
+    let page = source.page_size();
+    let mapping = source
+        .map(spec.size, guest_start, reserves(spec, page))
+        .map_err(|error| map_error(spec, source.as_ref(), error))?;
+    observer.stage(&spec.id, OpenStage::Mapped);
+    let hints = hints::apply(&mapping, source.as_ref(), spec);
+    warnings.extend(hints.map_err(|source| RamError::Hint { id: id(), source })?);
+    observer.stage(&spec.id, OpenStage::Hinted);
+    policy::apply(&mapping, &spec.policy).map_err(|source| RamError::Bind {
+        id: id(),
+        nodes: spec.policy.nodes().cloned().unwrap_or_default(),
+        source,
+    })?;
+    observer.stage(&spec.id, OpenStage::Bound);
+    if page.is_huge() && spec.reserve == Some(false) {
+        warnings.push(format!(
+            "backend '{}' has huge pages with reserve=off: the guest stops when the pool is empty",
+            spec.id
+        ));
+    }
+    Ok(Opening {
+        spec,
+        source,
+        mapping,
+        warnings,
+    })
+}
+
+/// A file system with too little room: an error where all of it is taken now, else a warning.
+fn check_room(spec: &BackendSpec, source: &dyn Backend) -> Result<Vec<String>, RamError> {
+    let Some(room) = source.room().filter(|room| *room < spec.size) else {
+        return Ok(Vec::new());
+    };
+    let error = RamError::Room {
+        id: spec.id.clone(),
+        needed: spec.size,
+        place: source.describe(),
+        room,
+    };
+    if spec.prealloc || (source.page_size().is_huge() && spec.reserve != Some(false)) {
+        return Err(error);
+    }
+    Ok(vec![error.to_string()])
+}
+
+fn map_error(spec: &BackendSpec, backend: &dyn Backend, source: io::Error) -> RamError {
+    let page = backend.page_size();
+    let out_of_memory = source.raw_os_error() == Some(libc::ENOMEM);
+    if out_of_memory && page.is_huge() {
+        // Somebody else was faster than our check.
+        if let Some(shortage) = shortage::found(&spec.id, &Claim::new(spec, page), 0) {
+            return shortage.into();
+        }
+    }
+    let hint = match (out_of_memory, page.is_huge()) {
+        (true, true) => ": the mount (size=) or a hugetlb cgroup (rsvd.max) may have a limit",
+        (true, false) => ": with reserve=off the host does not account for it before it is used",
+        (false, _) => "",
+    };
+    RamError::Map {
+        id: spec.id.clone(),
+        size: spec.size,
+        what: backend.describe(),
+        hint,
+        source,
+    }
+}
+
+fn preallocate(opening: &[Opening<'_>], observer: &dyn OpenObserver) -> Result<(), RamError> {
+    let wanted: Vec<&Opening<'_>> = opening.iter().filter(|opening| opening.spec.prealloc).collect();
+    let jobs: Vec<Job<'_>> = wanted
+        .iter()
+        .map(|opening| Job {
+            id: &opening.spec.id,
+            mapping: &opening.mapping,
+            page: opening.source.page_size(),
+            threads: opening.spec.prealloc_threads,
+            nodes: opening.spec.policy.nodes(),
+        })
+        .collect();
+    prealloc::run(&jobs, observer)
+        .map_err(|failure| prealloc_error(wanted[failure.job], failure.offset, failure.source))
+}
+
+/// On an empty pool the kernel says `EFAULT`, as it does for a full tmpfs: it has no other word for SIGBUS.
+fn prealloc_error(opening: &Opening<'_>, offset: u64, source: io::Error) -> RamError {
+    let Opening {
+        spec,
+        source: backend,
+        ..
+    } = opening;
+    let page = backend.page_size();
+    let no_page = matches!(source.raw_os_error(), Some(libc::EFAULT | libc::ENOMEM));
+    let mut hint = String::new();
+    if no_page && page.is_huge() {
+        let held = backend.resident(&opening.mapping).unwrap_or_default().bytes() / page.bytes();
+        if let Some(shortage) = shortage::found(&spec.id, &Claim::new(spec, page), held) {
+            return shortage.into();
+        }
+        hint = format!(
+            "; the pool of {page} pages has enough: a hugetlb cgroup may have a limit (hugetlb.*.max)"
+        );
+    } else if no_page && let Some(room) = backend.room() {
+        hint = format!("; the {} has room for {room} more", backend.describe());
+    } else if source.raw_os_error() == Some(libc::EHWPOISON) {
+        hint = "; the host has a broken page there".to_owned();
+    }
+    let place = spec.policy.nodes().map(|nodes| format!(" on node {nodes}"));
+    RamError::Prealloc {
+        id: spec.id.clone(),
+        size: spec.size,
+        place: place.unwrap_or_default(),
+        offset: ByteSize::from_bytes(offset),
+        hint,
+        source,
+    }
+}
+
+/// Reads back what took effect and refuses what was typed and did not.
+fn verify(opening: Opening<'_>, observer: &dyn OpenObserver) -> Result<OpenBackend, RamError> {
+    let Opening {
+        spec,
+        source,
+        mapping,
+        mut warnings,
+    } = opening;
+    let read_back = |source| RamError::ReadBack {
+        id: spec.id.clone(),
+        source,
+    };
+    let effective = Effective::read(source.as_ref(), &mapping).map_err(read_back)?;
+    let not_effective = |property: String| RamError::NotEffective {
+        id: spec.id.clone(),
+        property,
+        what: source.describe(),
+    };
+    match spec.merge {
+        MergeRequest::On if !effective.merge => return Err(not_effective("merge=on".to_owned())),
+        MergeRequest::Default(true) if !effective.merge && warnings.is_empty() => {
+            warnings.push(format!("mem-merge=on has no effect on backend '{}'", spec.id));
+        }
+        MergeRequest::On | MergeRequest::Default(_) | MergeRequest::Off => {}
+    }
+    if spec.prealloc && !effective.prealloc {
+        return Err(not_effective("prealloc=on".to_owned()));
+    }
+    if spec.reserve == Some(true) && !effective.reserve {
+        return Err(not_effective("reserve=on".to_owned()));
+    }
+    if let Some(nodes) = spec.policy.nodes()
+        && let Some(found) = proc::numa_maps(&mapping).map_err(read_back)?
+    {
+        if effective.policy != spec.policy.to_string() {
+            return Err(not_effective(format!("policy={}", spec.policy)));
+        }
+        let misplaced = policy::misplaced(&found, &spec.policy);
+        if !misplaced.is_empty() {
+            let parts = misplaced
+                .iter()
+                .map(|(node, size)| format!("{size} on node {node}"));
+            return Err(RamError::Misplaced {
+                id: spec.id.clone(),
+                nodes: nodes.clone(),
+                misplaced: parts.collect::<Vec<_>>().join(", "),
+            });
+        }
+    }
+    observer.stage(&spec.id, OpenStage::Verified);
+    Ok(OpenBackend {
+        spec: spec.clone(),
+        source,
+        mapping,
+        effective,
+        warnings,
+    })
+}
+
+fn assemble(backends: Vec<OpenBackend>, placements: &[Placement]) -> Result<Inner, RamError> {
+    let mut regions = Vec::with_capacity(placements.len());
+    let mut views = Vec::with_capacity(placements.len());
+    for placement in placements {
+        let backend = &backends[placement.backend];
+        let span = Span {
+            offset: placement.offset,
+            len: placement.guest.len,
+        };
+        let view = backend.mapping.view(span).map_err(|source| RamError::ReadBack {
+            id: backend.spec.id.clone(),
+            source,
+        })?;
+        // None only when the range ends above 2^64, which the layout excludes.
+        views.extend(GuestRegionMmap::with_arc(view, placement.guest.start));
+        regions.push(Region {
+            guest: placement.guest,
+            host_address: backend.mapping.address() + placement.offset,
+            backend: placement.backend,
+            offset: placement.offset,
+            page: backend.page_size(),
+        });
+    }
+    let memory = GuestMemoryMmap::from_regions(views).map_err(|source| RamError::Assemble { source })?;
+    Ok(Inner {
+        memory,
+        regions,
+        backends,
+    })
+}

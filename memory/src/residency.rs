@@ -1,0 +1,64 @@
+//! What the host holds for a backend now. *Freed* means this number before minus this number after.
+
+use std::io;
+
+use crate::backend::Backend;
+use crate::mapping::Mapping;
+use crate::proc;
+use crate::size::{ByteSize, PageSize};
+
+/// What the host holds for one backend at one moment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Residency {
+    /// The backend.
+    pub backend: String,
+    /// Its size.
+    pub size: ByteSize,
+    /// What the host holds: resident pages of private memory (smaps `Rss`), blocks of the file for shared memory, which for
+    /// hugetlb are the huge pages taken from the pool.
+    pub resident: ByteSize,
+    /// Swapped out (smaps `Swap`).
+    pub swapped: ByteSize,
+    /// Of it in transparent huge pages (smaps `AnonHugePages`, `ShmemPmdMapped`).
+    pub transparent_huge: ByteSize,
+    /// Of it merged by KSM (smaps `KSM`; 0 before Linux 6.7).
+    pub merged: ByteSize,
+    /// Where the pages lie that are mapped: one entry for each node that has some. Empty on a kernel without NUMA.
+    pub nodes: Vec<NodeResidency>,
+}
+
+/// What lies on one node.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NodeResidency {
+    /// The host node.
+    pub node: u32,
+    /// The size of the pages; [`PageSize::BASE`] for transparent huge pages, as the kernel counts them.
+    pub page_size: PageSize,
+    /// Bytes.
+    pub bytes: ByteSize,
+}
+
+impl Residency {
+    pub(crate) fn read(id: &str, backend: &dyn Backend, mapping: &Mapping) -> io::Result<Self> {
+        let smaps = proc::smaps(mapping)?;
+        let numa = proc::numa_maps(mapping)?.unwrap_or_default();
+        let page_bytes = numa.page_kib.saturating_mul(1024);
+        let page_size = PageSize::from_bytes(page_bytes).unwrap_or(backend.page_size());
+        let on_node = |(node, pages): (&u32, &u64)| NodeResidency {
+            node: *node,
+            page_size,
+            bytes: ByteSize::from_bytes(pages.saturating_mul(page_bytes)),
+        };
+        let transparent = ["AnonHugePages", "ShmemPmdMapped", "FilePmdMapped"];
+        let transparent = transparent.map(|name| smaps.size(name).bytes());
+        Ok(Self {
+            backend: id.to_owned(),
+            size: ByteSize::from_bytes(mapping.len()),
+            resident: backend.resident(mapping)?,
+            swapped: smaps.size("Swap"),
+            transparent_huge: ByteSize::from_bytes(transparent.iter().sum()),
+            merged: smaps.size("KSM"),
+            nodes: numa.nodes.iter().map(on_node).collect(),
+        })
+    }
+}

@@ -1,0 +1,143 @@
+//! The system calls on memory that neither the standard library nor rustix offers safely.
+//!
+//! Addresses go in as pointers into mappings that [`crate::mapping`] owns; that module keeps the invariants.
+
+#![allow(unsafe_code)]
+
+use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd};
+use std::ptr::{self, NonNull};
+
+use crate::size::PageSize;
+
+/// `MPOL_MF_STRICT` and `MPOL_MF_MOVE` of linux/mempolicy.h: pages elsewhere are moved, and an error where they cannot be.
+const STRICT_AND_MOVE: libc::c_long = 1 | 2;
+
+/// Makes the result of a C call a [`io::Result`].
+fn check(result: libc::c_long) -> io::Result<usize> {
+    usize::try_from(result).map_err(|_| io::Error::last_os_error())
+}
+
+/// Takes `len` bytes of address space that cannot be accessed and cost nothing (mmap(2), `PROT_NONE`).
+pub(crate) fn reserve(len: usize) -> io::Result<NonNull<u8>> {
+    let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE;
+    // SAFETY: without MAP_FIXED the kernel picks addresses that nobody uses.
+    let start = unsafe { libc::mmap(ptr::null_mut(), len, libc::PROT_NONE, flags, -1, 0) };
+    if start == libc::MAP_FAILED {
+        return Err(io::Error::last_os_error());
+    }
+    NonNull::new(start.cast()).ok_or_else(|| io::Error::from(io::ErrorKind::AddrNotAvailable))
+}
+
+/// Puts readable and writable memory over `len` bytes at `start` (mmap(2), `MAP_FIXED`).
+///
+/// With a file: shared memory of the file from its byte `offset`. Without: private anonymous memory.
+///
+/// # Safety
+/// The bytes belong to a [`reserve`]d range of the caller that nobody else refers to.
+pub(crate) unsafe fn map_over(
+    start: NonNull<u8>,
+    len: usize,
+    file: Option<(BorrowedFd<'_>, u64)>,
+    account: bool,
+) -> io::Result<()> {
+    let (kind, fd, offset) = match file {
+        Some((fd, offset)) => (libc::MAP_SHARED, fd.as_raw_fd(), offset),
+        None => (libc::MAP_PRIVATE | libc::MAP_ANONYMOUS, -1, 0),
+    };
+    let reserve = if account { 0 } else { libc::MAP_NORESERVE };
+    let offset = libc::off_t::try_from(offset).map_err(|_| io::Error::from_raw_os_error(libc::EFBIG))?;
+    let access = libc::PROT_READ | libc::PROT_WRITE;
+    let flags = kind | reserve | libc::MAP_FIXED;
+    // SAFETY: the caller owns the address range, so replacing what is there harms nobody.
+    let mapped = unsafe { libc::mmap(start.as_ptr().cast(), len, access, flags, fd, offset) };
+    if mapped == libc::MAP_FAILED {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(())
+}
+
+/// Gives back address space from [`reserve`] and everything mapped over it (munmap(2)).
+///
+/// # Safety
+/// Nobody refers to the range any more.
+pub(crate) unsafe fn unmap(start: NonNull<u8>, len: usize) {
+    // SAFETY: the caller says that nobody refers to the range. It cannot fail for a range that was mapped whole.
+    let result = unsafe { libc::munmap(start.as_ptr().cast(), len) };
+    debug_assert_eq!(result, 0, "munmap of an owned range");
+}
+
+/// madvise(2).
+///
+/// # Safety
+/// The range lies in a mapping of the caller, all of whose users expect its bytes to change at any time.
+pub(crate) unsafe fn advise(start: NonNull<u8>, len: usize, advice: i32) -> io::Result<()> {
+    // SAFETY: the caller owns the range and its users expect any change.
+    check(unsafe { libc::madvise(start.as_ptr().cast(), len, advice) }.into()).map(drop)
+}
+
+/// process_madvise(2) on this process: `advice` for many ranges. Returns the bytes advised, fewer than asked when a range
+/// after the first was refused.
+///
+/// # Safety
+/// As for [`advise`], for each range; `pidfd` is this process.
+pub(crate) unsafe fn advise_many(
+    pidfd: BorrowedFd<'_>,
+    ranges: &[(NonNull<u8>, usize)],
+    advice: i32,
+) -> io::Result<usize> {
+    let vectors: Vec<libc::iovec> = ranges
+        .iter()
+        .map(|(start, len)| libc::iovec {
+            iov_base: start.as_ptr().cast(),
+            iov_len: *len,
+        })
+        .collect();
+    // SAFETY: the vectors live until the call returns; the caller owns the ranges that they name.
+    check(unsafe {
+        libc::syscall(
+            libc::SYS_process_madvise,
+            pidfd.as_raw_fd(),
+            vectors.as_ptr(),
+            vectors.len(),
+            libc::c_long::from(advice),
+            0_usize,
+        )
+    })
+}
+
+/// mbind(2) with `MPOL_BIND`, `MPOL_MF_STRICT` and `MPOL_MF_MOVE`. Bit n of `mask` is node n.
+///
+/// # Safety
+/// The range lies in a mapping of the caller. (Which node a page is on is invisible to its users.)
+pub(crate) unsafe fn bind(start: NonNull<u8>, len: usize, mask: &[u64]) -> io::Result<()> {
+    // The kernel takes one from the count before it reads the mask (get_nodes() in mm/mempolicy.c), so the count is one
+    // more than the bits, else the last node is cut off.
+    let bits = mask.len() * 64 + 1;
+    // SAFETY: the mask lives until the call returns and has the bits that `bits` says; the caller owns the range.
+    check(unsafe {
+        libc::syscall(
+            libc::SYS_mbind,
+            start.as_ptr(),
+            len,
+            libc::c_long::from(libc::MPOL_BIND),
+            mask.as_ptr(),
+            bits,
+            STRICT_AND_MOVE,
+        )
+    })
+    .map(drop)
+}
+
+/// Writes to each page of the range without changing a byte, so that the kernel provides the page.
+///
+/// # Safety
+/// The range is mapped writable, starts at a page, and is only accessed by volatile or atomic accesses.
+pub(crate) unsafe fn touch(start: NonNull<u8>, len: usize, page: PageSize) {
+    let step = usize::try_from(page.bytes()).unwrap_or(usize::MAX);
+    for offset in (0..len).step_by(step) {
+        // SAFETY: `offset` is inside the range; an atomic "or" of 0 cannot lose what somebody else writes meanwhile.
+        let byte = unsafe { std::sync::atomic::AtomicU8::from_ptr(start.as_ptr().add(offset)) };
+        byte.fetch_or(0, std::sync::atomic::Ordering::Relaxed);
+    }
+}
