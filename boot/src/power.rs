@@ -9,6 +9,8 @@
 
 use memory::layout::POWER_PORT;
 
+/// Ports of the block.
+pub(crate) const PORTS: u16 = 16;
 pub(crate) const SLEEP_CONTROL: u16 = POWER_PORT;
 pub(crate) const SLEEP_STATUS: u16 = POWER_PORT + 1;
 pub(crate) const RESET: u16 = POWER_PORT + 2;

@@ -19,8 +19,7 @@ use acpi_tables::aml::{
 };
 use memory::GuestRange;
 use memory::layout::{
-    COM1_GSI, COM1_PORT, COM1_PORTS, ECAM_SIZE, ECAM_START, GED_GSI, PCI32_WINDOW_END, PCI32_WINDOW_START,
-    POWER_PORT, POWER_PORTS,
+    COM1_GSI, COM1_PORT, ECAM_SIZE, ECAM_START, GED_GSI, PCI32_WINDOW_END, PCI32_WINDOW_START, POWER_PORT,
 };
 use vm_memory::Address;
 
@@ -32,6 +31,8 @@ use crate::power;
 const REVISION: u8 = 2;
 /// Notification 0x80 of a power button: pressed (table 5.161).
 const PRESSED: u8 = 0x80;
+/// Ports of a 16550.
+const COM1_PORTS: u16 = 8;
 /// The address and data ports of PCI configuration mechanism #1, which are the host bridge's own.
 const PCI_CONFIG_PORT: u16 = 0xcf8;
 const PCI_CONFIG_PORTS: u16 = 8;
@@ -138,7 +139,7 @@ fn osc() -> impl Aml {
 /// a device of its own and not in a window of the root.
 fn motherboard(aml: &mut Vec<u8>) {
     let config_space = Memory32Fixed::new(true, low_word(ECAM_START), low_word(ECAM_SIZE));
-    let power_ports = ports(POWER_PORT, POWER_PORTS);
+    let power_ports = ports(POWER_PORT, power::PORTS);
     Device::new(
         Path::new("MBRD"),
         vec![

@@ -1,4 +1,5 @@
 use memory::layout::{GDT, HOLE_END, KERNEL_START, PAGE_TABLES};
+use memory::{BackendKind, BackendSpec, HostPolicy, MergeRequest};
 use tempfile::TempDir;
 
 use super::*;
@@ -86,6 +87,40 @@ fn bzimage_with_everything() {
         read(&memory, GDT + 0x10, 8),
         0x00af_9b00_0000_ffff_u64.to_le_bytes()
     );
+}
+
+/// Guest RAM as the machine has it, across the hole.
+#[test]
+fn real_guest_memory() {
+    let dir = TempDir::new().unwrap();
+    let spec = spec(&dir, &bzimage(header()), Some(10_000));
+    let backend = BackendSpec {
+        id: "mem0".into(),
+        kind: BackendKind::Ram,
+        size: ByteSize::gib(5),
+        share: None,
+        reserve: None,
+        prealloc: false,
+        prealloc_threads: None,
+        merge: MergeRequest::Off,
+        policy: HostPolicy::Default,
+        dump: false,
+    };
+    let ram = Ram::open(vec![backend], &()).unwrap();
+    check(&spec, ram.size()).unwrap();
+    let entry = load(&ram, &spec, &platform()).unwrap();
+    assert_eq!(entry.rip, KERNEL_START + 0x200);
+    assert_eq!(read(ram.memory(), KERNEL_START, CODE.len()), CODE);
+    // An entry of the memory map is the RAM above the hole.
+    let map = ZERO_PAGE + 0x2d0;
+    let high = (0..8u64).map(|index| read(ram.memory(), map + index * 20, 20));
+    let expected = [HOLE_END.to_le_bytes(), (2u64 << 30).to_le_bytes()].concat();
+    assert!(
+        high.into_iter()
+            .any(|entry| entry.starts_with(&expected) && entry[16] == 1)
+    );
+    // The initramfs: as high as Linux allows, 2 GiB.
+    assert_eq!(read(ram.memory(), (2 << 30) - 3 * 4096, 4), [0x5a; 4]);
 }
 
 #[test]
