@@ -1,15 +1,236 @@
 //! What is known about the guest's memory, for programs and for people.
+//!
+//! Three things stay apart: what was asked (the specification), what took effect (read back at the start), and what the
+//! host holds now (read when asked). Nothing here touches the guest's memory.
+
+use std::fmt::Write;
+use std::io;
 
 use devices::virtio::balloon::BalloonHandle;
-use memory::ram::Ram;
+use memory::backend::BackendKind;
+use memory::host::ksm::{self, HostKsm, OwnKsm};
+use memory::policy::HostPolicy;
+use memory::ram::{OpenBackend, Ram};
+use memory::residency::Residency;
 use serde_json::{Value, json};
 
-pub(super) fn memdev(_ram: &Ram) -> Value {
-    json!([])
+/// A backend as `query-memdev` shows it: what was asked, in QEMU's words, with our defaults filled in.
+struct Asked {
+    merge: bool,
+    share: bool,
+    reserve: bool,
+    policy: &'static str,
+    nodes: Vec<u32>,
 }
-pub(super) fn memdev_text(_ram: &Ram) -> String {
-    String::new()
+
+impl Asked {
+    fn of(backend: &OpenBackend) -> Asked {
+        let spec = backend.spec();
+        let policy = match spec.policy {
+            HostPolicy::Default => "default",
+            HostPolicy::Bind(_) => "bind",
+        };
+        Asked {
+            merge: spec.merge.wanted(),
+            share: spec
+                .share
+                .unwrap_or(matches!(spec.kind, BackendKind::Memfd { .. })),
+            reserve: spec
+                .reserve
+                .unwrap_or(spec.prealloc || backend.page_size().is_huge()),
+            policy,
+            nodes: spec
+                .policy
+                .nodes()
+                .map(|nodes| nodes.iter().collect())
+                .unwrap_or_default(),
+        }
+    }
 }
-pub(super) fn memory(_ram: &Ram, _balloon: Option<&BalloonHandle>) -> Result<Value, std::io::Error> {
-    Ok(json!({}))
+
+/// `query-memdev`. QEMU shows there what was configured; what took effect is a member of ours.
+pub(super) fn memdev(ram: &Ram) -> Value {
+    let one = |backend: &OpenBackend| {
+        let (spec, asked) = (backend.spec(), Asked::of(backend));
+        json!({
+            "id": spec.id,
+            "size": spec.size.bytes(),
+            "merge": asked.merge,
+            "dump": spec.dump,
+            "prealloc": spec.prealloc,
+            "share": asked.share,
+            "reserve": asked.reserve,
+            "host-nodes": asked.nodes,
+            "policy": asked.policy,
+            "x-ballast-effective": effective(backend),
+        })
+    };
+    ram.backends().iter().map(one).collect()
 }
+
+/// `info memdev`, with a line of ours for what took effect.
+pub(super) fn memdev_text(ram: &Ram) -> String {
+    let mut text = String::new();
+    for backend in ram.backends() {
+        let (spec, asked) = (backend.spec(), Asked::of(backend));
+        let nodes: Vec<String> = asked.nodes.iter().map(u32::to_string).collect();
+        // Writing to a String cannot fail.
+        let _ = writeln!(
+            text,
+            "memory backend: {}\n  size:  {}\n  merge: {}\n  dump: {}\n  prealloc: {}\n  share: {}\n  reserve: {}\n  \
+             policy: {}\n  host nodes: {}\n  in effect: {}\n",
+            spec.id,
+            spec.size.bytes(),
+            asked.merge,
+            spec.dump,
+            spec.prealloc,
+            asked.share,
+            asked.reserve,
+            asked.policy,
+            nodes.join(" "),
+            backend.summary(),
+        );
+    }
+    text
+}
+
+/// `x-ballast-query-memory`.
+///
+/// # Errors
+/// When /proc cannot be read.
+pub(super) fn memory(ram: &Ram, balloon: Option<&BalloonHandle>) -> io::Result<Value> {
+    let now = ram.residency()?;
+    let resident: u64 = now.iter().map(|backend| backend.resident.bytes()).sum();
+    let backends: Vec<Value> = ram
+        .backends()
+        .iter()
+        .zip(&now)
+        .map(|(backend, now)| report(backend, now))
+        .collect();
+    Ok(json!({
+        "size": ram.size().bytes(),
+        "resident": resident,
+        "backends": backends,
+        "balloon": balloon.map(balloon_report),
+        "ksm": ksm::own().map(|own| own_ksm(&own)),
+    }))
+}
+
+fn report(backend: &OpenBackend, now: &Residency) -> Value {
+    let spec = backend.spec();
+    let node = |node: &memory::residency::NodeResidency| json!({ "node": node.node, "page-size": node.page_size.bytes(), "bytes": node.bytes.bytes() });
+    let pool = backend.shortage().map(|pool| {
+        json!({ "page-size": pool.page.bytes(), "total": pool.total, "free": pool.free, "reserved": pool.reserved })
+    });
+    json!({
+        "id": spec.id,
+        "size": now.size.bytes(),
+        "page-size": backend.page_size().bytes(),
+        // Null where nothing was asked and the kind's default holds.
+        "asked": {
+            "share": spec.share,
+            "reserve": spec.reserve,
+            "prealloc": spec.prealloc,
+            "merge": spec.merge.wanted(),
+            "dump": spec.dump,
+            "policy": spec.policy.to_string(),
+        },
+        "effective": effective(backend),
+        "resident": now.resident.bytes(),
+        "swapped": now.swapped.bytes(),
+        "transparent-huge": now.transparent_huge.bytes(),
+        "merged": now.merged.bytes(),
+        "nodes": now.nodes.iter().map(node).collect::<Vec<_>>(),
+        "pool": pool,
+        "warnings": backend.warnings(),
+    })
+}
+
+fn effective(backend: &OpenBackend) -> Value {
+    let effective = backend.effective();
+    json!({
+        "kind": effective.kind,
+        "page-size": effective.page_size.bytes(),
+        "share": effective.share,
+        "reserve": effective.reserve,
+        "prealloc": effective.prealloc,
+        "merge": effective.merge,
+        "thp": effective.thp,
+        "dump": effective.dump,
+        "policy": effective.policy,
+    })
+}
+
+fn balloon_report(balloon: &BalloonHandle) -> Value {
+    let counters = balloon.counters();
+    json!({
+        "id": balloon.id(),
+        "driver-ready": balloon.driver_ready(),
+        "target": balloon.target().bytes(),
+        "actual": balloon.actual().bytes(),
+        "inflated": counters.inflated,
+        "discarded": counters.discarded,
+        "partial": counters.partial,
+        "refused": counters.refused,
+        "failed": counters.failed,
+    })
+}
+
+fn own_ksm(own: &OwnKsm) -> Value {
+    json!({
+        "merging-pages": own.merging_pages,
+        "zero-pages": own.zero_pages,
+        "rmap-items": own.rmap_items,
+        "process-profit": own.profit,
+    })
+}
+
+/// `info ksm`: what the host does, what this guest gained, and why it may have gained nothing.
+pub(super) fn ksm_text(ram: &Ram) -> String {
+    let mut text = match ksm::host() {
+        None => return "This kernel has no KSM.\n".to_owned(),
+        Some(host) => host_text(&host),
+    };
+    text.push_str(&match ksm::own() {
+        None => "this guest: the kernel does not say\n".to_owned(),
+        Some(own) => own_text(&own),
+    });
+    if !ram.backends().iter().any(|backend| backend.effective().merge) {
+        text.push_str("No backend of this guest may be merged: see merge=on and -machine mem-merge=on.\n");
+    }
+    text
+}
+
+/// Figures of the host, by the kernel's names, that tell how fast it merges and how much it has.
+const HOST_FIGURES: [&str; 6] = [
+    "run",
+    "pages_to_scan",
+    "sleep_millisecs",
+    "pages_shared",
+    "pages_sharing",
+    "full_scans",
+];
+
+fn host_text(host: &HostKsm) -> String {
+    let figures = HOST_FIGURES
+        .iter()
+        .filter_map(|name| host.figure(name).map(|figure| format!("{name}={figure}")));
+    let mut text = format!("host: {}\n", figures.collect::<Vec<_>>().join(" "));
+    if !host.is_running() {
+        let _ = writeln!(
+            text,
+            "KSM does not run on this host: 1 in /sys/kernel/mm/ksm/run starts it."
+        );
+    }
+    text
+}
+
+fn own_text(own: &OwnKsm) -> String {
+    format!(
+        "this guest: ksm_merging_pages={} ksm_zero_pages={} ksm_rmap_items={} ksm_process_profit={}\n",
+        own.merging_pages, own.zero_pages, own.rmap_items, own.profit
+    )
+}
+
+#[cfg(test)]
+mod tests;

@@ -163,7 +163,7 @@ fn info(target: &dyn Target, words: &[&str]) -> String {
             }
             text
         }
-        ["ksm"] => show_ksm(),
+        ["ksm"] => memory_report::ksm_text(target.ram()),
         ["kvm"] => "kvm support: enabled\n".to_owned(),
         ["memdev"] => memory_report::memdev_text(target.ram()),
         ["name"] => target.name().map(|name| format!("{name}\n")).unwrap_or_default(),
@@ -174,10 +174,6 @@ fn info(target: &dyn Target, words: &[&str]) -> String {
         ),
         _ => format!("unknown command: 'info {}'\n", words.join(" ")),
     }
-}
-
-fn show_ksm() -> String {
-    String::new()
 }
 
 fn show_status(state: RunState) -> String {

@@ -40,7 +40,11 @@ fn every_command_has_help_and_is_there() {
     for command in COMMANDS {
         for name in command.names {
             assert!(!ask(name).starts_with("unknown command"), "{name}");
-            let expected = if *name == "info" { ask("info") } else { describe(command, "") };
+            let expected = if *name == "info" {
+                ask("info")
+            } else {
+                describe(command, "")
+            };
             assert_eq!(ask(&format!("help {name}")), expected);
         }
         assert!(help.contains(&describe(command, "")));
