@@ -1,8 +1,8 @@
 //! The command line: words in, [`Args`] out. Nothing here opens or asks the host for anything.
 //!
-//! Options are spelled as QEMU spells them, with one dash or two. [`spelling`] brings every option into one form
+//! Options are spelled as QEMU spells them, with one dash or two. `spelling` brings every option into one form
 //! (`--name=VALUE`) for clap, which the fields of [`Args`] describe; so those fields are the one table of options, from
-//! which the help ([`help`]) is made too. Properties (`key=value,…`) have their own tables in [`properties`].
+//! which the help (`help`) is made too. Properties (`key=value,…`) have their own tables in [`properties`].
 
 use std::error::Error as _;
 use std::ffi::OsString;

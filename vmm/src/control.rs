@@ -68,8 +68,8 @@ fn prepare<E: Into<io::Error>>(what: &'static str) -> impl Fn(E) -> Error {
     }
 }
 
-/// What an epoll event is about. Clients have the numbers from [`FIRST_CLIENT`] on, listeners those below
-/// [`FIRST_LISTENER`] + their count.
+/// What an epoll event is about. Clients have the numbers from `FIRST_CLIENT` on, listeners those from
+/// `FIRST_LISTENER` on.
 type Token = u64;
 const WAKE: Token = 0;
 const TIMER: Token = 1;
