@@ -196,7 +196,15 @@ impl Faults {
                 .compare_exchange(last, now, Ordering::Relaxed, Ordering::Relaxed)
         };
         if due && mine().is_ok() {
-            tracing::warn!(kind = fault.name(), count, "guest fault: {fault}");
+            // Kernels probe for devices that are not there: nothing that the user of a healthy guest wants to read.
+            if matches!(
+                fault,
+                GuestFault::UnknownPort { .. } | GuestFault::UnknownMmio { .. }
+            ) {
+                tracing::info!(kind = fault.name(), count, "guest fault: {fault}");
+            } else {
+                tracing::warn!(kind = fault.name(), count, "guest fault: {fault}");
+            }
         }
     }
 

@@ -7,7 +7,7 @@ use std::sync::Arc;
 use boot::BootPlatform;
 use devices::bus::{Bus, BusError, BusKind};
 use devices::fault::Faults;
-use devices::pci::{PciError, PciRoot};
+use devices::pci::{CONFIG_PORT, CONFIG_PORTS, PciError, PciRoot};
 use devices::power::{KEYBOARD_PORT, KeyboardReset, POWER_PORTS, Power};
 use devices::serial::{SERIAL_PORTS, SerialPort};
 use devices::virtio::VirtioDevice;
@@ -140,6 +140,7 @@ pub fn parts(
     ports.insert(u64::from(layout::COM1_PORT), SERIAL_PORTS, serial.clone())?;
     ports.insert(u64::from(layout::POWER_PORT), POWER_PORTS, power.clone())?;
     ports.insert(KEYBOARD_PORT, 1, Arc::new(KeyboardReset))?;
+    ports.insert(CONFIG_PORT, CONFIG_PORTS, pci.ports())?;
     let mut mmio = Bus::new(BusKind::Mmio, faults.clone());
     mmio.insert(layout::ECAM_START, layout::ECAM_SIZE, pci.ecam())?;
     let window = layout::PCI32_WINDOW_END - layout::PCI32_WINDOW_START;

@@ -1,5 +1,14 @@
 use super::*;
 
+const AMD: Host = Host {
+    deadline: true,
+    amd: true,
+};
+const INTEL_WITHOUT_DEADLINE: Host = Host {
+    deadline: false,
+    amd: false,
+};
+
 fn leaf(function: u32, index: u32) -> kvm_cpuid_entry2 {
     kvm_cpuid_entry2 {
         function,
@@ -15,7 +24,7 @@ fn leaf_1_names_the_vcpu_and_the_hypervisor() {
         ebx: 0xff08_020a,
         ..leaf(1, 0)
     };
-    adjust(&mut entry, 3, 4, true);
+    adjust(&mut entry, 3, 4, AMD);
     assert_eq!(entry.ebx, 0x0304_020a);
     assert_eq!(entry.ecx, HYPERVISOR | TSC_DEADLINE);
     assert_eq!(entry.edx & HTT, HTT);
@@ -27,7 +36,7 @@ fn a_single_vcpu_has_no_siblings() {
         edx: HTT,
         ..leaf(1, 0)
     };
-    adjust(&mut entry, 0, 1, false);
+    adjust(&mut entry, 0, 1, INTEL_WITHOUT_DEADLINE);
     assert_eq!((entry.edx, entry.ecx), (0, HYPERVISOR));
 }
 
@@ -36,7 +45,7 @@ fn topology_levels_fit_the_apic_ids() {
     let levels: Vec<_> = (0..3)
         .map(|index| {
             let mut entry = leaf(0xb, index);
-            adjust(&mut entry, 5, 6, true);
+            adjust(&mut entry, 5, 6, AMD);
             (entry.eax, entry.ebx, entry.ecx, entry.edx)
         })
         .collect();
@@ -46,9 +55,21 @@ fn topology_levels_fit_the_apic_ids() {
 #[test]
 fn amd_counts_cores_in_one_node() {
     let mut entry = leaf(0x8000_0008, 0);
-    adjust(&mut entry, 1, 4, true);
+    adjust(&mut entry, 1, 4, AMD);
     assert_eq!(entry.ecx, 3 | 2 << 12);
     let mut entry = leaf(0x8000_001e, 0);
-    adjust(&mut entry, 1, 4, true);
+    adjust(&mut entry, 1, 4, AMD);
     assert_eq!((entry.eax, entry.ebx, entry.ecx), (1, 1, 0));
+}
+
+#[test]
+fn amd_says_that_its_cores_have_no_threads() {
+    for (count, host, flag) in [(4, AMD, CMP_LEGACY), (1, AMD, 0), (4, INTEL_WITHOUT_DEADLINE, 0)] {
+        let mut entry = kvm_cpuid_entry2 {
+            ecx: 0,
+            ..leaf(0x8000_0001, 0)
+        };
+        adjust(&mut entry, 0, count, host);
+        assert_eq!(entry.ecx, flag, "{count} vCPUs on {host:?}");
+    }
 }
