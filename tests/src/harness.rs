@@ -1,1 +1,18 @@
-//! What tests in the lab host work with.
+//! What tests in the lab host work with: a guest under Ballast, its console and agent, QMP, and the host's own view of
+//! the memory behind it.
+//!
+//! Everything that waits has a deadline, and an error says what was seen until then.
+
+pub mod agent;
+pub mod console;
+pub mod error;
+pub mod hugepages;
+pub mod knob;
+pub mod maps;
+pub mod qmp;
+pub mod vm;
+
+pub use error::{Error, Result};
+pub use vm::Vm;
+
+pub use crate::lab::workshop::names;

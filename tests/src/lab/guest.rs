@@ -19,6 +19,9 @@ const TOOLS: [(&str, &str, &str); 2] = [
 ];
 /// Vendors whose names `lspci` knows in the guest; the whole list is too large for 64 MiB.
 const VENDORS: [&str; 3] = ["1af4", "1b36", "8086"];
+/// Where programs ask for their interpreter; Debian's looks for libraries elsewhere, where a link leads here.
+const LIBRARIES: &str = "/lib64";
+const DEBIAN_LIBRARIES: &str = "/lib/x86_64-linux-gnu";
 /// What `acpid` does when the power button is pressed.
 const POWER_BUTTON: &str = "event=button/power.*\naction=/bin/busybox poweroff -f\n";
 
@@ -46,6 +49,7 @@ pub fn write(paths: &Paths, cache: &Cache, stock: &Stock, agent: &Path, to: &Pat
     }
 
     let tools = Tools::find(paths, cache)?;
+    archive.symlink(LIBRARIES, DEBIAN_LIBRARIES)?;
     for (_, program, place) in TOOLS {
         tools.add(&mut archive, program, place)?;
     }
@@ -97,11 +101,8 @@ impl Tools {
         ];
         let libraries = elf::libraries(&path, &directories.map(|directory| self.root.join(directory)))?;
         for (name, library) in libraries {
-            // The interpreter is asked for by this path, the others are looked for there too.
-            archive.copy(
-                &fs::canonicalize(&library).map_err(Error::file("find", &library))?,
-                lib64(&name),
-            )?;
+            let file = fs::canonicalize(&library).map_err(Error::file("find", &library))?;
+            archive.copy(&file, Path::new(LIBRARIES).join(name))?;
         }
         Ok(())
     }
@@ -114,10 +115,6 @@ impl Tools {
         let bytes = fs::read(&path).map_err(Error::file("read", &path))?;
         Ok(only(&String::from_utf8_lossy(&bytes), &VENDORS))
     }
-}
-
-fn lib64(name: &str) -> PathBuf {
-    Path::new("/lib64").join(name)
 }
 
 /// The vendors wanted, with the indented lines below each, and the classes at the end.

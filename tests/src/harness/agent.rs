@@ -1,0 +1,114 @@
+//! Asking the guest's agent.
+
+use std::io::Write;
+use std::time::Duration;
+
+use super::console::Console;
+use super::{Error, Result};
+use crate::agent::{Memory, READY, Reply, Request};
+
+/// How long a guest may take to start: two emulators run one in another, and not alone.
+pub const BOOT: Duration = Duration::from_secs(90);
+/// How long an ordinary answer may take.
+pub const ANSWER: Duration = Duration::from_secs(30);
+/// How long writing or reading a lot of memory may take.
+pub const PATTERN: Duration = Duration::from_secs(180);
+
+/// An agent that is ready.
+#[derive(Debug)]
+pub struct Agent<W: Write> {
+    /// The console between us.
+    pub console: Console<W>,
+    next: u32,
+}
+
+impl<W: Write> Agent<W> {
+    /// Waits until a guest's agent is ready.
+    pub fn wait(mut console: Console<W>, patience: Duration) -> Result<Agent<W>> {
+        console.wait_for(READY, patience)?;
+        Ok(Agent { console, next: 0 })
+    }
+
+    /// Runs a command line in the guest and returns its output; an error if its status is not 0.
+    pub fn exec(&mut self, line: &str) -> Result<String> {
+        self.ask(&Request::Execute(line.to_owned()), ANSWER)
+    }
+
+    /// Runs a command line in the guest and returns its status and output.
+    pub fn try_exec(&mut self, line: &str) -> Result<(i32, String)> {
+        self.request(&Request::Execute(line.to_owned()), ANSWER)
+    }
+
+    /// The guest's own view of its memory.
+    pub fn memory(&mut self) -> Result<Memory> {
+        let text = self.ask(&Request::Memory, ANSWER)?;
+        Memory::parse(&text).ok_or_else(|| Error::Connection(format!("no memory figures in {text:?}")))
+    }
+
+    /// Takes memory in the guest under a name and writes the pattern of a seed to it.
+    pub fn fill(&mut self, name: &str, seed: u64, mebibytes: usize) -> Result<()> {
+        self.ask(
+            &Request::Fill {
+                name: name.to_owned(),
+                seed,
+                mebibytes,
+            },
+            PATTERN,
+        )
+        .map(drop)
+    }
+
+    /// Compares the memory under a name with its pattern.
+    pub fn verify(&mut self, name: &str) -> Result<()> {
+        self.ask(&Request::Verify(name.to_owned()), PATTERN).map(drop)
+    }
+
+    /// Gives the memory under a name back to the guest's kernel.
+    pub fn free(&mut self, name: &str) -> Result<()> {
+        self.ask(&Request::Free(name.to_owned()), PATTERN).map(drop)
+    }
+
+    /// Switches the guest off; there is no answer.
+    pub fn power_off(&mut self) -> Result<()> {
+        self.send(&Request::PowerOff).map(drop)
+    }
+
+    /// Resets the guest; there is no answer.
+    pub fn reboot(&mut self) -> Result<()> {
+        self.send(&Request::Reboot).map(drop)
+    }
+
+    fn ask(&mut self, request: &Request, patience: Duration) -> Result<String> {
+        match self.request(request, patience)? {
+            (0, output) => Ok(output),
+            (status, output) => Err(Error::Agent {
+                request: request.to_string(),
+                status,
+                output,
+            }),
+        }
+    }
+
+    fn request(&mut self, request: &Request, patience: Duration) -> Result<(i32, String)> {
+        let id = self.send(request)?;
+        let mut output = String::new();
+        loop {
+            let what = format!("answer to `{request}`");
+            let reply = self.console.wait_line(&what, patience, |line| {
+                Reply::parse(line)
+                    .filter(|(answered, _)| *answered == id)
+                    .map(|(_, reply)| reply)
+            })?;
+            match reply {
+                Reply::Line(line) => output.push_str(&(line + "\n")),
+                Reply::End(status) => return Ok((status, output)),
+            }
+        }
+    }
+
+    fn send(&mut self, request: &Request) -> Result<u32> {
+        self.next += 1;
+        self.console.send(&format!("{} {request}", self.next))?;
+        Ok(self.next)
+    }
+}

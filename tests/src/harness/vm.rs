@@ -1,0 +1,282 @@
+//! A guest under Ballast.
+
+use std::ffi::{OsStr, OsString};
+use std::path::{Path, PathBuf};
+use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use tempfile::TempDir;
+
+use super::agent::{Agent, BOOT};
+use super::console::{Console, Transcript};
+use super::maps::{self, Mapping};
+use super::qmp::Qmp;
+use super::{Error, Result, names};
+
+/// The environment variable that names the program under test; without it, it is looked for in PATH.
+pub const PROGRAM: &str = "BALLAST";
+/// A command line for kernels that answers on the serial port and ends on a panic.
+pub const COMMAND_LINE: &str = "console=ttyS0 panic=-1 reboot=t quiet";
+
+/// How to start Ballast.
+#[derive(Clone, Debug)]
+pub struct Launch {
+    wrapper: Vec<OsString>,
+    arguments: Vec<OsString>,
+    environment: Vec<(OsString, OsString)>,
+    qmp: bool,
+}
+
+impl Launch {
+    /// `ballast run` with nothing.
+    pub fn new() -> Launch {
+        Launch {
+            wrapper: Vec::new(),
+            arguments: Vec::new(),
+            environment: Vec::new(),
+            qmp: false,
+        }
+    }
+
+    /// With the tiny kernel (ELF) and the guest's initramfs.
+    pub fn tiny() -> Launch {
+        Launch::kernel(names::TINY_ELF)
+    }
+
+    /// With the distribution's kernel and the guest's initramfs.
+    pub fn stock() -> Launch {
+        Launch::kernel(names::STOCK)
+    }
+
+    /// With a kernel and the guest's initramfs.
+    pub fn kernel(path: impl AsRef<OsStr>) -> Launch {
+        let launch = Launch::new()
+            .arg("-kernel")
+            .arg(path)
+            .args(["-initrd", names::GUEST]);
+        launch.args(["-append", COMMAND_LINE])
+    }
+
+    /// With one more argument.
+    #[must_use]
+    pub fn arg(mut self, argument: impl AsRef<OsStr>) -> Launch {
+        self.arguments.push(argument.as_ref().to_owned());
+        self
+    }
+
+    /// With more arguments.
+    #[must_use]
+    pub fn args<A: AsRef<OsStr>>(mut self, arguments: impl IntoIterator<Item = A>) -> Launch {
+        self.arguments
+            .extend(arguments.into_iter().map(|argument| argument.as_ref().to_owned()));
+        self
+    }
+
+    /// With the arguments in a line, parted at white space.
+    #[must_use]
+    pub fn line(self, line: &str) -> Launch {
+        self.args(line.split_whitespace())
+    }
+
+    /// With a variable of the environment.
+    #[must_use]
+    pub fn env(mut self, name: &str, value: impl AsRef<OsStr>) -> Launch {
+        self.environment.push((name.into(), value.as_ref().to_owned()));
+        self
+    }
+
+    /// Started by another program, as `taskset 1`.
+    #[must_use]
+    pub fn under(mut self, wrapper: &[&str]) -> Launch {
+        self.wrapper = wrapper.iter().map(Into::into).collect();
+        self
+    }
+
+    /// With a QMP socket, for [`Vm::qmp`].
+    #[must_use]
+    pub fn qmp(mut self) -> Launch {
+        self.qmp = true;
+        self
+    }
+
+    /// Starts it.
+    pub fn start(self) -> Result<Vm> {
+        let directory = tempfile::tempdir().map_err(Error::file("create", Path::new("/tmp")))?;
+        let mut arguments = self.arguments;
+        let socket = directory.path().join("qmp");
+        if self.qmp {
+            arguments.extend([
+                "-qmp".into(),
+                format!("unix:{},server=on,wait=off", socket.display()).into(),
+            ]);
+        }
+        let program = std::env::var_os(PROGRAM).unwrap_or_else(|| "ballast".into());
+        let mut words = self
+            .wrapper
+            .into_iter()
+            .chain([program, "run".into()])
+            .chain(arguments);
+        let first = words.next().unwrap_or_default();
+        let mut command = Command::new(&first);
+        command.args(words).envs(self.environment);
+        command
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped());
+        let mut child = command.spawn().map_err(|source| run_error(&first, source))?;
+        let (Some(input), Some(output), Some(errors)) =
+            (child.stdin.take(), child.stdout.take(), child.stderr.take())
+        else {
+            return Err(run_error(&first, std::io::Error::other("a pipe is missing")));
+        };
+        Ok(Vm {
+            console: Some(Console::new(input, output)),
+            errors: Transcript::of(errors),
+            child,
+            socket,
+            _directory: directory,
+        })
+    }
+}
+
+impl Default for Launch {
+    fn default() -> Self {
+        Launch::new()
+    }
+}
+
+/// A running Ballast; killed when dropped.
+#[derive(Debug)]
+pub struct Vm {
+    child: Child,
+    console: Option<Console<ChildStdin>>,
+    /// Its standard error.
+    pub errors: Transcript,
+    socket: PathBuf,
+    _directory: TempDir,
+}
+
+impl Vm {
+    /// Its process id.
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// The serial port, once.
+    pub fn console(&mut self) -> Result<Console<ChildStdin>> {
+        self.console
+            .take()
+            .ok_or_else(|| Error::Connection("the console was taken before".into()))
+    }
+
+    /// Waits until the guest's agent is ready.
+    pub fn boot(&mut self) -> Result<Agent<ChildStdin>> {
+        let console = self.console()?;
+        Agent::wait(console, BOOT).map_err(|error| self.explain(error))
+    }
+
+    /// Connects to the QMP socket that [`Launch::qmp`] asked for.
+    pub fn qmp(&self) -> Result<Qmp> {
+        Qmp::connect(&self.socket).map_err(|error| self.explain(error))
+    }
+
+    /// The QMP socket's path.
+    pub fn socket(&self) -> &Path {
+        &self.socket
+    }
+
+    /// The mappings that are guest RAM.
+    pub fn memory(&self) -> Result<Vec<Mapping>> {
+        maps::guest_memory(self.pid())
+    }
+
+    /// Bytes that the host holds for guest RAM.
+    pub fn resident(&self) -> Result<u64> {
+        maps::guest_resident(self.pid())
+    }
+
+    /// Waits until Ballast ends.
+    pub fn wait(&mut self, patience: Duration) -> Result<ExitStatus> {
+        let deadline = Instant::now() + patience;
+        loop {
+            let ended = self
+                .child
+                .try_wait()
+                .map_err(|source| run_error("ballast", source))?;
+            if let Some(status) = ended {
+                // Its last words are there before the test looks at them.
+                self.errors.wait_end(Duration::from_secs(5)).ok();
+                return Ok(status);
+            }
+            if Instant::now() > deadline {
+                return Err(Error::TimedOut {
+                    what: "end of ballast".into(),
+                    patience,
+                    seen: self.errors.text(),
+                });
+            }
+            thread::sleep(Duration::from_millis(5));
+        }
+    }
+
+    /// Kills it with SIGKILL and waits until it is gone.
+    pub fn kill(&mut self) -> Result<()> {
+        self.child
+            .kill()
+            .and_then(|()| self.child.wait())
+            .map(drop)
+            .map_err(|source| run_error("ballast", source))
+    }
+
+    /// Adds what Ballast itself said to an error about its guest.
+    fn explain(&self, error: Error) -> Error {
+        let said = format!("\nballast said:\n{}", self.errors.text());
+        match error {
+            Error::TimedOut { what, patience, seen } => Error::TimedOut {
+                what,
+                patience,
+                seen: seen + &said,
+            },
+            Error::Ended { what, seen } => Error::Ended {
+                what,
+                seen: seen + &said,
+            },
+            Error::Connection(text) => Error::Connection(text + &said),
+            other @ (Error::File { .. }
+            | Error::Format { .. }
+            | Error::Run { .. }
+            | Error::Agent { .. }
+            | Error::Qmp { .. }) => other,
+        }
+    }
+}
+
+impl Drop for Vm {
+    fn drop(&mut self) {
+        // It may have ended before: then there is nothing to kill.
+        self.child.kill().ok();
+        self.child.wait().ok();
+    }
+}
+
+/// Waits until a condition holds, looking at it every 50 ms; `false` if it never did.
+pub fn eventually(patience: Duration, mut condition: impl FnMut() -> Result<bool>) -> Result<bool> {
+    let deadline = Instant::now() + patience;
+    loop {
+        if condition()? {
+            return Ok(true);
+        }
+        if Instant::now() > deadline {
+            return Ok(false);
+        }
+        thread::sleep(Duration::from_millis(50));
+    }
+}
+
+fn run_error(program: impl AsRef<OsStr>, source: std::io::Error) -> Error {
+    Error::Run {
+        program: program.as_ref().to_string_lossy().into_owned(),
+        source,
+    }
+}
