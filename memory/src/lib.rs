@@ -17,7 +17,7 @@
 //!
 //! # Rooms for unsafe code
 //!
-//! `sys`, `mapping` and `region`, nowhere else. [`mapping::Mapping`] is the only holder of host pointers.
+//! `sys` and `mapping`, nowhere else. [`mapping::Mapping`] is the only holder of host pointers.
 
 #![deny(unsafe_code)]
 
@@ -38,6 +38,8 @@ mod release;
 pub mod residency;
 pub mod size;
 mod sys;
+#[cfg(test)]
+mod testing;
 
 pub use backend::{Backend, BackendKind, BackendSpec, MergeRequest, OpenObserver, OpenStage, Released};
 pub use effective::Effective;

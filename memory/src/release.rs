@@ -84,7 +84,7 @@ pub(crate) fn whole_pages(mapping: &Mapping, spans: &[Span], page: PageSize, adv
     };
     Released {
         discarded,
-        failed: whole - discarded,
+        failed: whole.saturating_sub(discarded),
         rounded: asked - whole,
         ..Released::default()
     }
@@ -95,7 +95,7 @@ fn alone(mapping: &Mapping, piece: Span, advice: Advice) -> u64 {
     loop {
         match mapping.advise(piece, advice) {
             Ok(()) => return piece.len,
-            // The kernel was out of something for a moment (madvise(2)).
+            // A signal came before the kernel began.
             Err(error) if error.raw_os_error() == Some(libc::EINTR) => {}
             Err(error) => {
                 tracing::debug!(?piece, ?advice, %error, "memory not given back");

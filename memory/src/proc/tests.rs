@@ -1,1 +1,41 @@
+use super::*;
 
+const SMAPS: &str = "\
+7f0000000000-7f0000200000 rw-p 00000000 00:00 0 
+Size:               2048 kB
+Rss:                   4 kB
+VmFlags: rd wr mr mw me ac 
+7f0000300000-7f0000500000 rw-s 00000000 00:01 12                         /memfd:a b: c (deleted)
+Size:               2048 kB
+KernelPageSize:        4 kB
+Rss:                1024 kB
+THPeligible:           1
+VmFlags: rd wr sh mr mw me ms mg dd 
+7f0000600000-7f0000700000 rw-p 00000000 00:00 0 
+Rss:                 999 kB
+";
+
+#[test]
+fn finds_the_entry_of_an_address() {
+    let entry = find_smaps(SMAPS.as_bytes(), 0x7f00_0030_0000).unwrap().unwrap();
+    assert_eq!(entry.size("Rss"), ByteSize::mib(1));
+    assert_eq!(entry.number("THPeligible"), 1);
+    assert_eq!(entry.size("Swap"), ByteSize::ZERO);
+    assert!(entry.flag("mg") && entry.flag("sh") && !entry.flag("ac"));
+    let last = find_smaps(SMAPS.as_bytes(), 0x7f00_0060_0000).unwrap().unwrap();
+    assert_eq!(last.size("Rss"), ByteSize::from_bytes(999 << 10));
+    assert_eq!(find_smaps(SMAPS.as_bytes(), 0x7f00_0050_0000).unwrap(), None);
+}
+
+#[test]
+fn finds_the_nodes_of_an_address() {
+    let text = "7f0000000000 default\n\
+                7f0000300000 bind:0-1 file=/memfd:N0=x\\040(deleted) huge dirty=3 N0=1 N1=2 kernelpagesize_kB=2048\n";
+    let found = find_numa_maps(text.as_bytes(), 0x7f00_0030_0000)
+        .unwrap()
+        .unwrap();
+    assert_eq!(found.policy, "bind:0-1");
+    assert_eq!(found.page_kib, 2048);
+    assert_eq!(found.nodes, BTreeMap::from([(0, 1), (1, 2)]));
+    assert_eq!(find_numa_maps(text.as_bytes(), 1).unwrap(), None);
+}

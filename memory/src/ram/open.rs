@@ -321,3 +321,6 @@ fn assemble(backends: Vec<OpenBackend>, placements: &[Placement]) -> Result<Inne
         backends,
     })
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,168 @@
+//! What leaves the host, read from the host.
+
+use vm_memory::{Bytes, GuestAddress};
+
+use crate::backend::{BackendKind, Released};
+use crate::ram::Ram;
+use crate::range::GuestRange;
+use crate::size::PageSize;
+use crate::testing::{HUGE, HUGE_MEMFD, HugePages, MEMFD, MIB, Mount, directory, open, resident, spec};
+
+fn range(start: u64, len: u64) -> GuestRange {
+    GuestRange::new(GuestAddress(start), len)
+}
+
+fn filled(kind: BackendKind, mib: u64) -> Ram {
+    let mut spec = spec(kind, mib);
+    spec.prealloc = true;
+    open(spec).unwrap()
+}
+
+/// Releases the first half and every second page of the third quarter, and looks at what is left.
+fn check(ram: &Ram, page: PageSize) {
+    let page = page.bytes();
+    let size = ram.size().bytes();
+    let memory = ram.memory();
+    for address in (0..size).step_by(usize::try_from(page).unwrap()) {
+        memory.write_obj(address | 1, GuestAddress(address)).unwrap();
+    }
+    assert_eq!(resident(ram), size);
+    let half = ram.release(&[range(0, size / 2)]);
+    assert_eq!(half.discarded, size / 2);
+    assert_eq!(resident(ram), size / 2);
+    let scattered: Vec<_> = (size / 2..size * 3 / 4)
+        .step_by(usize::try_from(2 * page).unwrap())
+        .map(|start| range(start, page))
+        .collect();
+    let released = ram.release(&scattered);
+    assert_eq!(released.discarded, size / 8, "{released:?}");
+    assert_eq!(resident(ram), size * 3 / 8);
+    for address in (0..size).step_by(usize::try_from(page).unwrap()) {
+        let gone = address < size / 2
+            || scattered
+                .iter()
+                .any(|range| range.contains(GuestAddress(address)));
+        let expected = if gone { 0 } else { address | 1 };
+        assert_eq!(
+            memory.read_obj::<u64>(GuestAddress(address)).unwrap(),
+            expected,
+            "{address:#x}"
+        );
+    }
+}
+
+#[test]
+fn anonymous_memory_leaves() {
+    check(&filled(BackendKind::Ram, 64), PageSize::BASE);
+}
+
+#[test]
+fn memfd_memory_leaves() {
+    check(&filled(MEMFD, 64), PageSize::BASE);
+    let mut shared = spec(BackendKind::Ram, 64);
+    (shared.share, shared.prealloc) = (Some(true), true);
+    check(&open(shared).unwrap(), PageSize::BASE);
+}
+
+#[test]
+fn tmpfs_memory_leaves() {
+    let shm = tempfile::tempdir_in("/dev/shm").unwrap();
+    check(&filled(directory(shm.path()), 64), PageSize::BASE);
+}
+
+#[test]
+fn huge_pages_leave() {
+    let _pool = HugePages::with_free(32);
+    check(&filled(HUGE_MEMFD, 64), PageSize::HUGE_2M);
+    let mount = Mount::new("hugetlbfs", "pagesize=2M");
+    let ram = filled(directory(mount.path()), 64);
+    assert_eq!(HugePages::free_and_reserved().0, 0);
+    assert_eq!(ram.release(&[range(0, 16 * HUGE)]).discarded, 16 * HUGE);
+    assert_eq!(HugePages::free_and_reserved().0, 16);
+}
+
+#[test]
+fn a_piece_of_a_huge_page_is_neither_freed_nor_zeroed() {
+    let _pool = HugePages::with_free(4);
+    let ram = filled(HUGE_MEMFD, 8);
+    let memory = ram.memory();
+    for piece in (0..8 * MIB).step_by(4096) {
+        memory.write_obj(!0_u64, GuestAddress(piece)).unwrap();
+    }
+    let released = ram.release(&[
+        range(4096, 4096),
+        range(HUGE + 4096, 2 * HUGE - 8192),
+        range(0, 4096),
+    ]);
+    let expected = Released {
+        rounded: 8192 + 2 * HUGE - 8192,
+        ..Released::default()
+    };
+    assert_eq!(released, expected);
+    assert_eq!(resident(&ram), 8 * MIB);
+    for piece in (0..8 * MIB).step_by(4096) {
+        assert_eq!(
+            memory.read_obj::<u64>(GuestAddress(piece)).unwrap(),
+            !0,
+            "{piece:#x}"
+        );
+    }
+    // Two halves that touch are one page.
+    let released = ram.release(&[range(HUGE + HUGE / 2, HUGE / 2), range(HUGE, HUGE / 2)]);
+    assert_eq!((released.discarded, released.rounded), (HUGE, 0));
+    assert_eq!(resident(&ram), 6 * MIB);
+}
+
+#[test]
+fn a_released_page_can_be_used_again() {
+    let _pool = HugePages::with_free(4);
+    for kind in [BackendKind::Ram, MEMFD, HUGE_MEMFD] {
+        let ram = filled(kind, 8);
+        let _ = ram.release(&[range(0, 8 * MIB)]);
+        assert_eq!(resident(&ram), 0);
+        ram.memory().write_obj(5_u8, GuestAddress(MIB)).unwrap();
+        assert!(resident(&ram) > 0);
+    }
+}
+
+#[test]
+fn what_is_not_ram_is_counted_and_left_alone() {
+    let ram = filled(BackendKind::Ram, 4);
+    let released = ram.release(&[
+        range(4 * MIB - 4096, 8192),
+        range(1 << 40, 4096),
+        range(u64::MAX - 4095, 4096),
+        range(u64::MAX, u64::MAX),
+    ]);
+    assert_eq!(released.discarded, 4096);
+    assert_eq!(released.outside, u64::MAX, "saturated");
+    let released = ram.release(&[range(0, 1), range(MIB + 1, 8191)]);
+    assert_eq!((released.discarded, released.rounded), (4096, 4096));
+    assert_eq!(ram.release(&[]), Released::default());
+    assert_eq!(ram.release(&[range(0, 0)]), Released::default());
+    assert_eq!(resident(&ram), 4 * MIB - 8192);
+}
+
+#[test]
+fn a_range_over_several_backends_is_split() {
+    let mut second = spec(MEMFD, 4);
+    second.id = "mem1".to_owned();
+    let mut first = spec(BackendKind::Ram, 4);
+    (first.prealloc, second.prealloc) = (true, true);
+    let ram = Ram::open(vec![first, second], &()).unwrap();
+    let released = ram.release(&[range(3 * MIB, 2 * MIB), range(3 * MIB, 2 * MIB)]);
+    assert_eq!(released.discarded, 2 * MIB, "given twice, released once");
+    let residency = ram.residency().unwrap();
+    assert_eq!(residency[0].resident.bytes(), 3 * MIB);
+    assert_eq!(residency[1].resident.bytes(), 3 * MIB);
+}
+
+#[test]
+fn more_ranges_than_one_call_takes() {
+    for kind in [BackendKind::Ram, MEMFD] {
+        let ram = filled(kind, 64);
+        let ranges: Vec<_> = (0..8192).map(|index| range(index * 8192, 4096)).collect();
+        assert_eq!(ram.release(&ranges).discarded, 32 * MIB);
+        assert_eq!(resident(&ram), 32 * MIB);
+    }
+}
