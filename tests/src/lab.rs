@@ -6,6 +6,7 @@ pub mod cache;
 pub mod choice;
 pub mod cli;
 pub mod debian;
+pub mod demo;
 pub mod elf;
 pub mod error;
 pub mod guest;
@@ -19,6 +20,7 @@ pub mod run;
 pub mod setup;
 pub mod stock;
 pub mod terminal;
+pub mod test;
 pub mod tiny;
 pub mod workshop;
 

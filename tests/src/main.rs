@@ -4,7 +4,8 @@ use std::error::Error as _;
 use std::process::ExitCode;
 
 use tests::lab::cli::{HELP, Request};
-use tests::lab::{Result, run};
+use tests::lab::test::Selection;
+use tests::lab::{Result, demo, run, test};
 
 fn main() -> ExitCode {
     match Request::parse(std::env::args_os().skip(1)).and_then(|request| act(&request)) {
@@ -30,6 +31,11 @@ fn act(request: &Request) -> Result<u8> {
             print!("{HELP}");
             Ok(0)
         }
-        Request::Demo | Request::DemoHere | Request::Test { .. } => todo!(),
+        Request::Demo => demo::run(),
+        Request::DemoHere => demo::in_lab_host(),
+        Request::Test { long, filter } => test::run(&Selection {
+            long: *long,
+            filter: filter.clone(),
+        }),
     }
 }

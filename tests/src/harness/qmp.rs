@@ -118,7 +118,9 @@ impl Qmp {
 
     /// Reads one object.
     fn read(&mut self, deadline: Instant, what: &str) -> Result<Value> {
-        let left = deadline.saturating_duration_since(Instant::now()).max(Duration::from_millis(1));
+        let left = deadline
+            .saturating_duration_since(Instant::now())
+            .max(Duration::from_millis(1));
         self.stream.set_read_timeout(Some(left)).map_err(broken)?;
         // What was read before a time-out stays in `partial`.
         match self.reader.read_line(&mut self.partial) {
@@ -126,10 +128,17 @@ impl Qmp {
                 let line = std::mem::take(&mut self.partial);
                 serde_json::from_str(&line).map_err(|error| Error::Connection(format!("{error}: {line}")))
             }
-            Ok(_) => Err(Error::Ended { what: what.to_owned(), seen: self.partial.clone() }),
+            Ok(_) => Err(Error::Ended {
+                what: what.to_owned(),
+                seen: self.partial.clone(),
+            }),
             Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut) => {
                 let seen = format!("{:?} {}", self.events, self.partial);
-                Err(Error::TimedOut { what: what.to_owned(), patience: left, seen })
+                Err(Error::TimedOut {
+                    what: what.to_owned(),
+                    patience: left,
+                    seen,
+                })
             }
             Err(error) => Err(broken(error)),
         }

@@ -22,6 +22,7 @@ pub const COMMAND_LINE: &str = "console=ttyS0 panic=-1 reboot=t quiet";
 /// How to start Ballast.
 #[derive(Clone, Debug)]
 pub struct Launch {
+    program: OsString,
     wrapper: Vec<OsString>,
     arguments: Vec<OsString>,
     environment: Vec<(OsString, OsString)>,
@@ -31,7 +32,9 @@ pub struct Launch {
 impl Launch {
     /// `ballast run` with nothing.
     pub fn new() -> Launch {
+        let program = std::env::var_os(PROGRAM).unwrap_or_else(|| "ballast".into());
         Launch {
+            program,
             wrapper: Vec::new(),
             arguments: Vec::new(),
             environment: Vec::new(),
@@ -56,6 +59,13 @@ impl Launch {
             .arg(path)
             .args(["-initrd", names::GUEST]);
         launch.args(["-append", COMMAND_LINE])
+    }
+
+    /// With another program than [`PROGRAM`] says.
+    #[must_use]
+    pub fn program(mut self, path: &Path) -> Launch {
+        self.program = path.into();
+        self
     }
 
     /// With one more argument.

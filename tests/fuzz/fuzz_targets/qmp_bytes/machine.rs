@@ -1,0 +1,117 @@
+//! A stand-in for the machine, with real memory, a balloon without a driver, and no KVM.
+
+use devices::fault::Faults;
+use devices::testing::anonymous_ram;
+use devices::virtio::balloon::{Balloon, BalloonHandle, BalloonSpec};
+use memory::ram::Ram;
+use vmm::control::event::{Event, ShutdownReason};
+use vmm::control::target::Target;
+use vmm::machine::{Error, VcpuInfo};
+use vmm::run_state::RunState;
+
+pub(crate) struct Machine {
+    state: RunState,
+    ram: Ram,
+    balloon: BalloonHandle,
+    faults: Faults,
+    vcpus: [VcpuInfo; 1],
+    events: Vec<Event>,
+    /// How many events there were.
+    pub(crate) told: usize,
+}
+
+impl Machine {
+    pub(crate) fn new() -> Machine {
+        let ram = anonymous_ram(16);
+        let spec = BalloonSpec {
+            id: "balloon0".into(),
+            deflate_on_oom: false,
+        };
+        let (balloon, _) = Balloon::new(spec, ram.clone(), Box::new(|_| ())).expect("a balloon");
+        Machine {
+            state: RunState::Running,
+            ram,
+            balloon,
+            faults: Faults::new(),
+            vcpus: [VcpuInfo {
+                index: 0,
+                thread_id: 1,
+            }],
+            events: Vec::new(),
+            told: 0,
+        }
+    }
+
+    /// As it was at first.
+    pub(crate) fn rewind(&mut self) {
+        self.state = RunState::Running;
+        self.events.clear();
+        self.told = 0;
+        self.balloon.set_target(self.ram.size()).expect("all of RAM");
+    }
+}
+
+impl Target for Machine {
+    fn run_state(&self) -> RunState {
+        self.state
+    }
+
+    fn stop(&mut self) -> Result<(), Error> {
+        if self.state == RunState::Shutdown {
+            return Err(Error::StopTimeout);
+        }
+        self.state = RunState::Paused;
+        self.events.push(Event::Stop);
+        Ok(())
+    }
+
+    fn cont(&mut self) -> Result<(), Error> {
+        if self.state == RunState::Shutdown {
+            return Err(Error::Transition {
+                from: self.state,
+                to: RunState::Running,
+            });
+        }
+        self.state = RunState::Running;
+        self.events.push(Event::Resume);
+        Ok(())
+    }
+
+    fn system_powerdown(&mut self) -> Result<(), Error> {
+        self.events.push(Event::Powerdown);
+        Ok(())
+    }
+
+    fn quit(&mut self) {
+        self.state = RunState::Shutdown;
+        self.events.push(Event::Shutdown {
+            guest: false,
+            reason: ShutdownReason::HostQmpQuit,
+        });
+    }
+
+    fn name(&self) -> Option<&str> {
+        Some("fuzz")
+    }
+
+    fn vcpus(&self) -> &[VcpuInfo] {
+        &self.vcpus
+    }
+
+    fn ram(&self) -> &Ram {
+        &self.ram
+    }
+
+    fn balloon(&self) -> Option<&BalloonHandle> {
+        Some(&self.balloon)
+    }
+
+    fn faults(&self) -> &Faults {
+        &self.faults
+    }
+
+    fn take_events(&mut self) -> Vec<Event> {
+        self.told += self.events.len();
+        std::mem::take(&mut self.events)
+    }
+}
