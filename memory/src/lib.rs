@@ -15,6 +15,9 @@
 //! | memfd, tmpfs directory | `MAP_SHARED` | `MADV_REMOVE` | `MADV_DONTNEED`: returns 0, frees nothing |
 //! | hugetlb memfd, hugetlbfs directory | `MAP_SHARED` | `MADV_REMOVE` of whole huge pages | less than a huge page: zeroes, frees nothing |
 //!
+//! Private and shared memory that lost pieces of 2 MiB gets no more transparent huge pages until the guest has all of it
+//! back: khugepaged would fill the holes ([`ram::Ram::all_in_use`]).
+//!
 //! # Rooms for unsafe code
 //!
 //! `sys` and `mapping`, nowhere else. [`mapping::Mapping`] is the only holder of host pointers.

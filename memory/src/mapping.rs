@@ -6,6 +6,7 @@ use std::fmt;
 use std::io;
 use std::os::fd::BorrowedFd;
 use std::ptr::NonNull;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use vm_memory::MmapRegion;
@@ -42,6 +43,8 @@ pub enum Advice {
     PopulateWrite,
     /// `MADV_HUGEPAGE`: transparent huge pages are welcome.
     HugePage,
+    /// `MADV_NOHUGEPAGE`: no transparent huge pages from now on.
+    NoHugePage,
     /// `MADV_MERGEABLE`: KSM may merge the pages.
     Mergeable,
     /// `MADV_DONTDUMP`: leave the pages out of core dumps.
@@ -57,6 +60,7 @@ impl Advice {
             Self::Remove => libc::MADV_REMOVE,
             Self::PopulateWrite => libc::MADV_POPULATE_WRITE,
             Self::HugePage => libc::MADV_HUGEPAGE,
+            Self::NoHugePage => libc::MADV_NOHUGEPAGE,
             Self::Mergeable => libc::MADV_MERGEABLE,
             Self::DontDump => libc::MADV_DONTDUMP,
             Self::DontFork => libc::MADV_DONTFORK,
@@ -110,10 +114,12 @@ pub struct Mapping {
     /// What others see of this mapping; see [`Mapping::view`].
     views: Mutex<Vec<Arc<MmapRegion>>>,
     batch: Batch,
+    /// Whether pieces of 2 MiB were given back, so that no transparent huge page may close the holes.
+    holes: AtomicBool,
 }
 
 // SAFETY: the pointers are only handed to the kernel and to vm-memory, which accesses the bytes by volatile or atomic
-// accesses; the fields never change after `new`, but for the list of views, which has its lock.
+// accesses; the fields never change after `new`, but for those with a lock or an atomic.
 unsafe impl Send for Mapping {}
 // SAFETY: as above.
 unsafe impl Sync for Mapping {}
@@ -146,6 +152,7 @@ impl Mapping {
             len,
             views: Mutex::default(),
             batch: Batch::default(),
+            holes: AtomicBool::new(false),
         };
         let file = request.file.map(|file| (file, request.file_offset()));
         // SAFETY: start and len lie in the reservation just made, which nobody knows yet. `mapping` gives it back on failure.
@@ -213,6 +220,26 @@ impl Mapping {
             .collect::<io::Result<Vec<_>>>()?;
         // SAFETY: as in `advise`, for each piece; Batch opens the pidfd of this process.
         unsafe { sys::advise_many(pidfd, &ranges, advice.number()) }.map(|bytes| bytes as u64)
+    }
+
+    /// Prepares for the release of `span`. A span that is not made of whole 2 MiB leaves a hole which khugepaged would fill
+    /// within seconds (`max_ptes_none` is 511 of 512 by default), and the host would have given back what it got. So from the
+    /// first such hole on the mapping gets no more transparent huge pages.
+    pub(crate) fn before_release(&self, span: Span) {
+        let huge = PageSize::HUGE_2M;
+        let start = self.address().saturating_add(span.offset);
+        let whole = huge.floor(start) == start && span.len.is_multiple_of(huge.bytes());
+        if !whole && !self.holes.swap(true, Ordering::Relaxed) {
+            // Fails on a kernel without transparent huge pages, where nothing closes holes.
+            let _ = self.advise(self.whole(), Advice::NoHugePage);
+        }
+    }
+
+    /// Nothing is missing any more: transparent huge pages are welcome again, if holes had ended them.
+    pub(crate) fn without_holes(&self) {
+        if self.holes.swap(false, Ordering::Relaxed) {
+            let _ = self.advise(self.whole(), Advice::HugePage);
+        }
     }
 
     /// Binds all pages to the nodes of `mask` (bit n is node n), also those that are there already (mbind(2)).

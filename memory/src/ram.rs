@@ -141,6 +141,16 @@ impl Ram {
         sum
     }
 
+    /// To be called when the guest has taken back all that it gave: the balloon is empty.
+    ///
+    /// Memory that lost pieces of 2 MiB gets no transparent huge pages, since those would fill the holes. From here on it
+    /// does again.
+    pub fn all_in_use(&self) {
+        for backend in &self.0.backends {
+            backend.mapping.without_holes();
+        }
+    }
+
     /// What the host holds now for each backend.
     ///
     /// # Errors

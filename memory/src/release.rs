@@ -34,6 +34,7 @@ impl Batch {
             Advice::Remove => &self.remove,
             Advice::PopulateWrite
             | Advice::HugePage
+            | Advice::NoHugePage
             | Advice::Mergeable
             | Advice::DontDump
             | Advice::DontFork => return None,
@@ -73,6 +74,9 @@ pub(crate) fn whole_pages(mapping: &Mapping, spans: &[Span], page: PageSize, adv
             pieces.push(Span { offset: next, len });
             next += len;
         }
+    }
+    if !page.is_huge() {
+        pieces.iter().for_each(|piece| mapping.before_release(*piece));
     }
     let whole: u64 = pieces.iter().map(|piece| piece.len).sum();
     let discarded = match mapping.batch().pidfd(advice) {

@@ -139,26 +139,23 @@ impl Drop for Mount {
     }
 }
 
-/// Settings of KSM that are put back when dropped: everything is scanned at once.
-pub(crate) struct EagerKsm {
-    before: Vec<(&'static str, String)>,
+/// Settings of the host that are put back when dropped.
+pub(crate) struct Settings {
+    before: Vec<(String, String)>,
     _lock: File,
 }
 
-impl EagerKsm {
-    pub(crate) fn start() -> Self {
+impl Settings {
+    /// Sets each file under `directory` to its value.
+    pub(crate) fn change(directory: &str, values: &[(&str, &str)]) -> Self {
         let lock = lock_host();
         let mut this = Self {
             before: Vec::new(),
             _lock: lock,
         };
-        for (name, value) in [
-            ("pages_to_scan", "100000"),
-            ("sleep_millisecs", "10"),
-            ("run", "1"),
-        ] {
-            let path = format!("/sys/kernel/mm/ksm/{name}");
-            this.before.push((name, read(&path)));
+        for (name, value) in values {
+            let path = format!("{directory}/{name}");
+            this.before.push((path.clone(), read(&path)));
             fs::write(&path, value)
                 .unwrap_or_else(|error| panic!("cannot set {path}, needs root or the lab: {error}"));
         }
@@ -166,10 +163,10 @@ impl EagerKsm {
     }
 }
 
-impl Drop for EagerKsm {
+impl Drop for Settings {
     fn drop(&mut self) {
-        for (name, value) in &self.before {
-            let _ = fs::write(format!("/sys/kernel/mm/ksm/{name}"), value);
+        for (path, value) in &self.before {
+            let _ = fs::write(path, value);
         }
     }
 }

@@ -1,12 +1,18 @@
 //! What leaves the host, read from the host.
 
+use std::thread::sleep;
+use std::time::{Duration, Instant};
+
 use vm_memory::{Bytes, GuestAddress};
 
 use crate::backend::{BackendKind, Released};
+use crate::effective::Effective;
 use crate::ram::Ram;
 use crate::range::GuestRange;
 use crate::size::PageSize;
-use crate::testing::{HUGE, HUGE_MEMFD, HugePages, MEMFD, MIB, Mount, directory, open, resident, spec};
+use crate::testing::{
+    HUGE, HUGE_MEMFD, HugePages, MEMFD, MIB, Mount, Settings, directory, open, resident, spec,
+};
 
 fn range(start: u64, len: u64) -> GuestRange {
     GuestRange::new(GuestAddress(start), len)
@@ -165,4 +171,48 @@ fn more_ranges_than_one_call_takes() {
         assert_eq!(ram.release(&ranges).discarded, 32 * MIB);
         assert_eq!(resident(&ram), 32 * MIB);
     }
+}
+
+/// khugepaged at its most eager.
+fn eager_khugepaged() -> Settings {
+    let eager = [("pages_to_scan", "1000000"), ("scan_sleep_millisecs", "10")];
+    Settings::change("/sys/kernel/mm/transparent_hugepage/khugepaged", &eager)
+}
+
+#[test]
+fn scattered_pages_stay_away_although_khugepaged_looks_for_holes() {
+    let _eager = eager_khugepaged();
+    let ram = filled(BackendKind::Ram, 64);
+    let scattered: Vec<_> = (0..8192).map(|index| range(index * 8192, 4096)).collect();
+    let _ = ram.release(&scattered);
+    sleep(Duration::from_secs(2));
+    assert_eq!(resident(&ram), 32 * MIB);
+    // Huge pages come back when the holes are allowed to go.
+    ram.all_in_use();
+    let end = Instant::now() + Duration::from_secs(60);
+    while resident(&ram) < 64 * MIB && !read_never() {
+        assert!(Instant::now() < end, "{:?}", ram.residency());
+        sleep(Duration::from_millis(100));
+    }
+}
+
+fn read_never() -> bool {
+    let setting = std::fs::read_to_string("/sys/kernel/mm/transparent_hugepage/enabled").unwrap();
+    setting.contains("[never]")
+}
+
+fn thp(ram: &Ram) -> bool {
+    let backend = &ram.backends()[0];
+    Effective::read(backend.source.as_ref(), &backend.mapping)
+        .unwrap()
+        .thp
+}
+
+#[test]
+fn whole_huge_pages_cost_no_transparent_huge_pages() {
+    let ram = filled(BackendKind::Ram, 64);
+    let _ = ram.release(&[range(2 * HUGE, 3 * HUGE)]);
+    assert_eq!(thp(&ram), !read_never());
+    let _ = ram.release(&[range(0, 4096)]);
+    assert!(!thp(&ram));
 }

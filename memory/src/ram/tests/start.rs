@@ -10,7 +10,7 @@ use crate::host::ksm;
 use crate::ram::Ram;
 use crate::range::GuestRange;
 use crate::size::{ByteSize, PageSize};
-use crate::testing::{EagerKsm, HUGE_MEMFD, HugePages, MEMFD, MIB, Mount, directory, open, resident, spec};
+use crate::testing::{HUGE_MEMFD, HugePages, MEMFD, MIB, Mount, Settings, directory, open, resident, spec};
 
 #[test]
 fn lazy_memory_is_not_there_and_preallocated_memory_is() {
@@ -95,7 +95,12 @@ fn merging_takes_effect_on_private_memory_and_warns_elsewhere() {
 
 #[test]
 fn only_mergeable_memory_is_merged() {
-    let _ksm = EagerKsm::start();
+    let eager = [
+        ("pages_to_scan", "100000"),
+        ("sleep_millisecs", "10"),
+        ("run", "1"),
+    ];
+    let _ksm = Settings::change("/sys/kernel/mm/ksm", &eager);
     let mut merged = spec(BackendKind::Ram, 16);
     merged.merge = MergeRequest::On;
     let mut private = spec(BackendKind::Ram, 16);
