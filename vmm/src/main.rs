@@ -40,6 +40,9 @@ fn run(args: cli::Args) -> ExitCode {
         Err(error) => return report(&error, NOT_STARTED),
     };
     start_log(config.verbose);
+    for warning in &config.warnings {
+        eprintln!("ballast: warning: {warning}");
+    }
     let main_loop = match prepare(&config) {
         Ok(main_loop) => main_loop,
         Err(error) => return report(&*error, NOT_STARTED),

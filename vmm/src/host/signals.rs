@@ -15,7 +15,7 @@ use vmm_sys_util::signal::register_signal_handler;
 /// The signals that ask Ballast to end.
 const ENDING: [libc::c_int; 3] = [libc::SIGINT, libc::SIGTERM, libc::SIGHUP];
 
-/// A signalfd for [`ENDING`] signals, which are blocked in this thread and all that it starts.
+/// A signalfd for SIGINT, SIGTERM and SIGHUP, which are blocked in this thread and all that it starts.
 #[derive(Debug)]
 pub struct EndingSignals(File);
 
