@@ -375,6 +375,28 @@ fn pieces_are_forgotten_without_must_tell_host() {
 }
 
 /// A driver that is gone has taken all its pages with it.
+/// The flags of the mapping that holds the first byte of RAM (proc(5), `VmFlags`).
+fn flags(ram: &Ram) -> Vec<String> {
+    let start = format!("{:x}-", ram.regions()[0].host_address());
+    let smaps = fs::read_to_string("/proc/self/smaps").unwrap();
+    let mut lines = smaps.lines().skip_while(|line| !line.starts_with(&start));
+    let flags = lines.find_map(|line| line.strip_prefix("VmFlags:")).unwrap();
+    flags.split_whitespace().map(str::to_owned).collect()
+}
+
+#[test]
+fn an_empty_balloon_allows_transparent_huge_pages_again() {
+    let _alone = alone();
+    let ram = anonymous_ram(8);
+    let has = |flag: &str| flags(&ram).iter().any(|found| found == flag);
+    let mut rig = Rig::new(&ram, F_DEFLATE_ON_OOM);
+    assert!(has("hg"), "{:?}", flags(&ram));
+    rig.inflate((FIRST..FIRST + HUGE).step_by(2));
+    assert!(has("nh"), "khugepaged may fill the holes: {:?}", flags(&ram));
+    rig.device.reset();
+    assert!(has("hg"), "{:?}", flags(&ram));
+}
+
 #[test]
 fn reset_forgets_the_pieces() {
     let pool = HugePages::take(8);

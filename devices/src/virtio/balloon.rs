@@ -157,6 +157,9 @@ impl Balloon {
         let claimed = (u64::from(pages) * PAGE).min(self.shared.ram.bytes());
         if self.shared.claimed.swap(claimed, Ordering::Relaxed) != claimed {
             (self.news)(BalloonNews::Actual(self.shared.actual()));
+            if claimed == 0 {
+                self.pages.all_in_use();
+            }
         }
     }
 }

@@ -57,6 +57,12 @@ impl Pages {
     pub(super) fn reset(&mut self) {
         self.must_tell_host = false;
         self.forget();
+        self.all_in_use();
+    }
+
+    /// Nothing is in the balloon: the host may use transparent huge pages for RAM again.
+    pub(super) fn all_in_use(&self) {
+        self.ram.all_in_use();
     }
 
     /// Serves the deflate queue: the driver takes pages back.
