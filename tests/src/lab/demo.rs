@@ -28,6 +28,9 @@ const ASKED: u64 = 60;
 const ENOUGH: u64 = 95;
 /// How long a balloon may take.
 const PATIENCE: Duration = Duration::from_secs(120);
+/// How long the guest's kernel may take to find its free pages again, and what it has to have beyond the pattern, in MiB.
+const SETTLE: Duration = Duration::from_secs(30);
+const SLACK: u64 = 8;
 /// How long the lab host may take for all of it.
 const LAB_PATIENCE: Duration = Duration::from_secs(600);
 
@@ -191,6 +194,9 @@ impl<W: io::Write> Table<W> {
         eventually(Duration::from_secs(5), || Ok(self.vm.resident()? <= enough))?;
         let low = self.row("60 % taken", target)?;
         self.balloon(self.ram)?;
+        // The guest's kernel keeps freed pages on lists of each CPU for a while, where they do not count as available.
+        let wanted = ((written as u64) + SLACK) << 20;
+        eventually(SETTLE, || Ok(self.agent.memory()?.available >= wanted))?;
         self.row("given back", self.ram)?;
         self.agent.fill("again", 2, written)?;
         self.agent.verify("again")?;

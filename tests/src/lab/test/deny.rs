@@ -1,7 +1,9 @@
 //! Licences, banned crates, sources, and known defects of the crates that we use.
 
+use std::fs;
+
 use super::super::paths::Paths;
-use super::super::{build, process};
+use super::super::{Error, Result, build, process};
 use super::report::Report;
 
 /// Checks what `deny.toml` says.
@@ -15,7 +17,7 @@ pub fn check(paths: &Paths, report: &mut Report) {
         deny("deny", &["check", "licenses", "bans", "sources"])
     });
     // Defects are told by a database elsewhere, which is not always within reach.
-    match deny("advisories-fetch", &["fetch", "db"]) {
+    match deny("advisories-fetch", &["fetch", "db"]).and_then(|()| fetched(paths)) {
         Ok(()) => report.check("advisories", || {
             deny("advisories", &["check", "--disable-fetch", "advisories"])
         }),

@@ -86,6 +86,23 @@ fn build_all(paths: &Paths, directory: &Path) -> Result<()> {
     process::logged(&mut command, &paths.logs().join("fuzz-build.log"))
 }
 
+fn program(paths: &Paths, name: &str) -> PathBuf {
+    output(paths).join(TARGET).join("release").join(name)
+}
+
+/// Seeds that are kept as code become files.
+fn write_seeds(paths: &Paths) -> Result<()> {
+    let log = paths.logs().join("fuzz-seeds.log");
+    process::logged(
+        Command::new(program(paths, "write-seeds")).arg(written_seeds(paths)),
+        &log,
+    )
+}
+
+fn written_seeds(paths: &Paths) -> PathBuf {
+    paths.lab().join("seeds")
+}
+
 fn run_one(paths: &Paths, directory: &Path, target: &str, time: Duration) -> Case {
     let start = Instant::now();
     let failure = fuzz(paths, directory, target, time)
@@ -105,11 +122,13 @@ fn fuzz(paths: &Paths, directory: &Path, target: &str, time: Duration) -> Result
     for path in [&corpus, &artifacts] {
         fs::create_dir_all(path).map_err(Error::file("create", path))?;
     }
-    let mut command = Command::new(output(paths).join(TARGET).join("release").join(target));
+    let mut command = Command::new(program(paths, target));
     command.arg(&corpus);
-    let seeds = directory.join("seeds").join(target);
-    if seeds.is_dir() {
-        command.arg(seeds);
+    for seeds in [directory.join("seeds"), written_seeds(paths)] {
+        let seeds = seeds.join(target);
+        if seeds.is_dir() {
+            command.arg(seeds);
+        }
     }
     command
         .arg(format!("-max_total_time={}", time.as_secs()))
