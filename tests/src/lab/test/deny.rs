@@ -23,14 +23,21 @@ pub fn check(paths: &Paths, report: &mut Report) {
         }),
         Err(error) => {
             let text = error.to_string();
-            let reason = text
-                .lines()
-                .rfind(|line| line.contains("error") || line.contains("Error"));
-            let reason = reason
-                .or(text.lines().last())
-                .unwrap_or("the database cannot be had")
-                .trim();
+            let reason = text.lines().last().unwrap_or_default().trim();
             report.note(format!("advisories: NOT CHECKED ({reason})"));
         }
     }
+}
+
+/// `cargo deny fetch` succeeds when it could not fetch; what it says tells.
+fn fetched(paths: &Paths) -> Result<()> {
+    let log = paths.logs().join("advisories-fetch.log");
+    let text = fs::read_to_string(&log).map_err(Error::file("read", &log))?;
+    if !text.contains("[ERROR]") {
+        return Ok(());
+    }
+    let fatal = text.lines().rfind(|line| line.starts_with("fatal"));
+    Err(Error::Failed(
+        fatal.unwrap_or("the database cannot be fetched").to_owned(),
+    ))
 }

@@ -58,13 +58,11 @@ pub fn run(paths: &Paths, long: bool, report: &mut Report) -> Result<()> {
     Ok(())
 }
 
-/// Every target is a file.
+/// Every target is a file, or a directory of files.
 fn targets(directory: &Path) -> Result<Vec<String>> {
     let entries = fs::read_dir(directory).map_err(Error::file("list", directory))?;
-    let names = entries
-        .flatten()
-        .filter_map(|entry| entry.file_name().to_str()?.strip_suffix(".rs").map(str::to_owned));
-    let mut names: Vec<String> = names.collect();
+    let stem = |path: PathBuf| Some(path.file_stem()?.to_str()?.to_owned());
+    let mut names: Vec<String> = entries.flatten().filter_map(|entry| stem(entry.path())).collect();
     names.sort();
     Ok(names)
 }
@@ -90,19 +88,6 @@ fn program(paths: &Paths, name: &str) -> PathBuf {
     output(paths).join(TARGET).join("release").join(name)
 }
 
-/// Seeds that are kept as code become files.
-fn write_seeds(paths: &Paths) -> Result<()> {
-    let log = paths.logs().join("fuzz-seeds.log");
-    process::logged(
-        Command::new(program(paths, "write-seeds")).arg(written_seeds(paths)),
-        &log,
-    )
-}
-
-fn written_seeds(paths: &Paths) -> PathBuf {
-    paths.lab().join("seeds")
-}
-
 fn run_one(paths: &Paths, directory: &Path, target: &str, time: Duration) -> Case {
     let start = Instant::now();
     let failure = fuzz(paths, directory, target, time)
@@ -124,11 +109,9 @@ fn fuzz(paths: &Paths, directory: &Path, target: &str, time: Duration) -> Result
     }
     let mut command = Command::new(program(paths, target));
     command.arg(&corpus);
-    for seeds in [directory.join("seeds"), written_seeds(paths)] {
-        let seeds = seeds.join(target);
-        if seeds.is_dir() {
-            command.arg(seeds);
-        }
+    let seeds = directory.join("corpus").join(target);
+    if seeds.is_dir() {
+        command.arg(seeds);
     }
     command
         .arg(format!("-max_total_time={}", time.as_secs()))
