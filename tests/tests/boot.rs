@@ -1,0 +1,209 @@
+//! Stock kernels and a tiny one reach user space, in every form, with one processor and with several, and end as guests
+//! do.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::time::Duration;
+
+use tests::harness::agent::Agent;
+use tests::harness::vm::Launch;
+use tests::harness::{Result, Vm, names};
+
+/// How long a guest may take to end.
+const END: Duration = Duration::from_secs(60);
+
+fn boots(kernel: &str, memory: &str, processors: u32) -> Result<()> {
+    let mut vm = start(kernel, memory, processors)?;
+    let mut agent = vm.boot()?;
+    assert_eq!(
+        agent.exec("grep -c ^processor /proc/cpuinfo")?.trim(),
+        processors.to_string()
+    );
+    agent.power_off()?;
+    ended_well(&mut vm)
+}
+
+fn start(kernel: &str, memory: &str, processors: u32) -> Result<Vm> {
+    let launch = Launch::kernel(kernel)
+        .args(["-device", "virtio-balloon-pci,id=balloon0"])
+        .qmp();
+    launch
+        .args(["-m", memory, "-smp", &processors.to_string()])
+        .start()
+}
+
+fn ended_well(vm: &mut Vm) -> Result<()> {
+    let status = vm.wait(END)?;
+    assert!(status.success(), "{status}: {}", vm.errors.text());
+    Ok(())
+}
+
+#[test]
+#[ignore = "needs the lab: cargo lab test"]
+fn tiny_elf_in_64_mib() -> Result<()> {
+    boots(names::TINY_ELF, "64", 1)
+}
+
+#[test]
+#[ignore = "needs the lab: cargo lab test"]
+fn tiny_elf_in_5_gib_on_four_processors() -> Result<()> {
+    boots(names::TINY_ELF, "5G", 4)
+}
+
+#[test]
+#[ignore = "needs the lab: cargo lab test"]
+fn tiny_image_in_64_mib_on_four_processors() -> Result<()> {
+    boots(names::TINY_IMAGE, "64", 4)
+}
+
+#[test]
+#[ignore = "needs the lab: cargo lab test"]
+fn tiny_image_in_5_gib() -> Result<()> {
+    boots(names::TINY_IMAGE, "5G", 1)
+}
+
+#[test]
+#[ignore = "needs the lab: cargo lab test"]
+fn stock_kernel_in_256_mib() -> Result<()> {
+    boots(names::STOCK, "256", 1)
+}
+
+#[test]
+#[ignore = "needs the lab: cargo lab test"]
+fn stock_kernel_in_5_gib_on_four_processors() -> Result<()> {
+    boots(names::STOCK, "5G", 4)
+}
+
+#[test]
+#[ignore = "needs the lab: cargo lab test"]
+fn the_guests_kernel_has_nothing_to_complain_about() -> Result<()> {
+    for kernel in [names::TINY_ELF, names::STOCK] {
+        let mut vm = start(kernel, "256", 2)?;
+        let log = vm.boot()?.exec("dmesg -r")?;
+        let complaints = complaints(&log, &allowed());
+        assert!(complaints.is_empty(), "{kernel}: {complaints:#?}");
+    }
+    Ok(())
+}
+
+#[test]
+#[ignore = "needs the lab: cargo lab test"]
+fn the_guest_sees_its_memory_and_its_balloon() -> Result<()> {
+    let mut vm = start(names::STOCK, "4G", 1)?;
+    let mut agent = vm.boot()?;
+    let ram = system_ram(&agent.exec("cat /proc/iomem")?);
+    // Linux never counts the first page; the firmware's area from 640 KiB to 1 MiB is the other named hole.
+    let holes = 4096 + (0x10_0000 - 0x9_fc00);
+    assert_eq!(ram, (4 << 30) - holes, "{}", agent.exec("cat /proc/iomem")?);
+
+    let devices = agent.exec("lspci -nnk")?;
+    let balloon = devices.split("\n0").find(|device| device.contains("[1af4:1045]"));
+    let balloon = balloon.unwrap_or_else(|| panic!("no balloon in\n{devices}"));
+    assert!(
+        balloon.contains("Virtio memory balloon") || balloon.contains("Virtio 1.0 memory balloon"),
+        "{balloon}"
+    );
+    assert!(balloon.contains("Kernel driver in use: virtio-pci"), "{balloon}");
+    Ok(())
+}
+
+#[test]
+#[ignore = "needs the lab: cargo lab test"]
+fn a_reset_ends_ballast_with_success() -> Result<()> {
+    for kernel in [names::TINY_ELF, names::STOCK] {
+        let mut vm = start(kernel, "256", 1)?;
+        let mut qmp = vm.qmp()?;
+        vm.boot()?.reboot()?;
+        let event = qmp.wait_event("SHUTDOWN", END)?;
+        assert_eq!(
+            (&event["data"]["guest"], &event["data"]["reason"]),
+            (&true.into(), &"guest-reset".into())
+        );
+        ended_well(&mut vm)?;
+    }
+    Ok(())
+}
+
+#[test]
+#[ignore = "needs the lab: cargo lab test"]
+fn the_power_button_ends_a_guest() -> Result<()> {
+    for kernel in [names::TINY_ELF, names::STOCK] {
+        let mut vm = start(kernel, "256", 1)?;
+        let mut qmp = vm.qmp()?;
+        let mut agent = vm.boot()?;
+        wait_for_acpid(&mut agent)?;
+        qmp.command("system_powerdown", serde_json::Value::Null)?;
+        qmp.wait_event("POWERDOWN", END)?;
+        let event = qmp.wait_event("SHUTDOWN", END)?;
+        assert_eq!(event["data"]["reason"], "guest-shutdown");
+        ended_well(&mut vm)?;
+    }
+    Ok(())
+}
+
+/// `acpid` is started before the agent says that it is ready, and looks for its devices a moment later.
+fn wait_for_acpid(agent: &mut Agent<impl std::io::Write>) -> Result<()> {
+    let open = "for _ in 1 2 3 4 5 6 7 8 9 10; do ls -l /proc/$(pidof acpid)/fd | grep -q input/event && exit; sleep 1; done; exit 1";
+    agent.exec(open).map(drop)
+}
+
+/// Bytes of the ranges at the top level of `/proc/iomem` that are called System RAM.
+fn system_ram(text: &str) -> u64 {
+    let range = |line: &str| {
+        let (start, end) = line.split_once(" : System RAM")?.0.split_once('-')?;
+        Some(u64::from_str_radix(end, 16).ok()? - u64::from_str_radix(start, 16).ok()? + 1)
+    };
+    text.lines().filter_map(range).sum()
+}
+
+/// What the list beside the guest's kernel allows: lines, without those that give reasons.
+fn allowed() -> BTreeSet<String> {
+    let text = include_str!("../../resources/guest/dmesg.allow");
+    text.lines()
+        .filter(|line| !line.is_empty() && !line.starts_with('#'))
+        .map(str::to_owned)
+        .collect()
+}
+
+/// Lines of `dmesg -r` at level err or worse, or with words that mean trouble, which contain nothing that is allowed.
+fn complaints(log: &str, allowed: &BTreeSet<String>) -> Vec<String> {
+    let marks = [
+        "BUG",
+        "WARNING",
+        "ACPI Error",
+        "ACPI Warning",
+        "nobody cared",
+        "soft lockup",
+    ];
+    let bad = |line: &&str| {
+        // `<6>` is facility × 8 + level.
+        let number = line.strip_prefix('<').and_then(|rest| rest.split_once('>'));
+        let level = number
+            .and_then(|(number, _)| number.parse::<u32>().ok())
+            .map(|number| number % 8);
+        level.is_some_and(|level| level <= 3)
+            || marks.iter().any(|mark| line.contains(mark))
+            || line.to_lowercase().contains("firmware bug")
+    };
+    let excused = |line: &&str| allowed.iter().any(|part| line.contains(part.as_str()));
+    log.lines()
+        .filter(bad)
+        .filter(|line| !excused(line))
+        .map(str::to_owned)
+        .collect()
+}
+
+#[test]
+fn complaints_are_recognised() {
+    let log = "<6>[ 0.1] fine\n<3>[ 0.2] broken\n<4>[ 0.3] WARNING: odd\n<12>[ 0.4] [Firmware Bug]: x\n<30>[ 0.5] init: y\n";
+    let none = BTreeSet::new();
+    assert_eq!(complaints(log, &none).len(), 3);
+    let excused = BTreeSet::from(["WARNING: odd".to_owned()]);
+    assert_eq!(complaints(log, &excused).len(), 2);
+}
+
+#[test]
+fn the_list_of_excuses_is_read() {
+    assert!(fs::exists("../resources/guest/dmesg.allow").unwrap_or(false));
+    assert!(!allowed().is_empty());
+}
