@@ -4,10 +4,13 @@
 //! Everything that waits has a deadline, and an error says what was seen until then.
 
 pub mod agent;
+pub mod backing;
+pub mod balloon;
 pub mod console;
 pub mod error;
 pub mod hugepages;
 pub mod knob;
+pub mod kvm;
 pub mod maps;
 pub mod qmp;
 pub mod vm;

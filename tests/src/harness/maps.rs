@@ -32,6 +32,11 @@ impl Mapping {
         self.end - self.start
     }
 
+    /// Whether `VmFlags` has a mark.
+    pub fn has_flag(&self, flag: &str) -> bool {
+        self.flags.iter().any(|found| found == flag)
+    }
+
     /// A field in bytes, 0 where the kernel does not tell it.
     pub fn field(&self, name: &str) -> u64 {
         self.fields.get(name).copied().unwrap_or(0)
@@ -52,10 +57,9 @@ pub fn smaps(pid: u32) -> Result<Vec<Mapping>> {
 
 /// The mappings that are guest RAM.
 pub fn guest_memory(pid: u32) -> Result<Vec<Mapping>> {
-    Ok(smaps(pid)?
-        .into_iter()
-        .filter(|mapping| mapping.size() >= GUEST_MEMORY)
-        .collect())
+    // Allocators reserve large ranges too, but cannot write to them yet.
+    let is_ram = |mapping: &Mapping| mapping.size() >= GUEST_MEMORY && mapping.has_flag("wr");
+    Ok(smaps(pid)?.into_iter().filter(is_ram).collect())
 }
 
 /// Bytes that the host holds for guest RAM.
@@ -63,13 +67,18 @@ pub fn guest_resident(pid: u32) -> Result<u64> {
     Ok(guest_memory(pid)?.iter().map(Mapping::resident).sum())
 }
 
-/// Bytes of a mapping on each node, from the line of `numa_maps` that begins with its address.
+/// Bytes of a mapping on each node, from its line in `numa_maps`.
 pub fn node_bytes(pid: u32, mapping: &Mapping) -> Result<BTreeMap<u32, u64>> {
+    numa_line(pid, mapping).map(|line| parse_numa(&line))
+}
+
+/// The line of `numa_maps` that begins with a mapping's address.
+pub fn numa_line(pid: u32, mapping: &Mapping) -> Result<String> {
     let path = PathBuf::from(format!("/proc/{pid}/numa_maps"));
     let text = fs::read_to_string(&path).map_err(Error::file("read", &path))?;
     let address = format!("{:08x} ", mapping.start);
     let line = text.lines().find(|line| line.starts_with(&address));
-    line.map(parse_numa).ok_or_else(|| Error::Format {
+    line.map(str::to_owned).ok_or_else(|| Error::Format {
         path,
         what: format!("line for {address}"),
     })
