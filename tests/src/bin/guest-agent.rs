@@ -5,7 +5,7 @@
 use std::fs;
 use std::io::{BufReader, stdin, stdout};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Command, ExitStatus, Stdio};
 use std::thread;
 use std::time::Duration;
 
@@ -31,18 +31,18 @@ fn main() {
             mount(kind, place, kind, MountFlags::empty(), None).err(),
         );
     }
-    std::process::Command::new("/bin/busybox")
+    Command::new("/bin/busybox")
         .args(["--install", "-s", "/bin"])
         .status()
         .ok();
     load_modules();
-    match Command::new("/usr/sbin/acpid")
+    // It is ready when its first process ends.
+    let acpid = Command::new("/usr/sbin/acpid")
         .stdin(Stdio::null())
         .stdout(Stdio::null())
-        .spawn()
-    {
-        Ok(_) => {}
-        Err(error) => println!("agent: cannot start acpid: {error}"),
+        .status();
+    if !acpid.as_ref().is_ok_and(ExitStatus::success) {
+        println!("agent: cannot start acpid: {acpid:?}");
     }
     quieten();
     println!("{READY}");
