@@ -68,10 +68,18 @@ impl Bytes<'_> {
 /// Asserts that no kick does more work than its queues' sizes allow, that a queue that is not broken returns every
 /// chain offered, and that `actual` stays between 0 and RAM.
 pub fn balloon_pages(data: &[u8]) {
+    balloon_pages_in(&empty_ram(), data);
+}
+
+/// The same small RAM again and again, because opening one takes long; without what was in it.
+fn empty_ram() -> Ram {
     thread_local! {
         static RAM: Ram = anonymous_ram(RAM_MIB);
     }
-    RAM.with(|ram| balloon_pages_in(ram, data));
+    let ram = RAM.with(Ram::clone);
+    let all: Vec<_> = ram.regions().iter().map(|region| region.guest()).collect();
+    assert_eq!(ram.release(&all).discarded, ram.size().bytes());
+    ram
 }
 
 /// As [`balloon_pages`], over a RAM of the caller's choice of at least 8 MiB.
@@ -201,7 +209,7 @@ fn serve(
 /// list of reads and writes of any width, with kicks between them. Asserts that the worker survives: after all of it
 /// a reset still works.
 pub fn virtio_registers(data: &[u8]) {
-    let ram = anonymous_ram(RAM_MIB);
+    let ram = empty_ram();
     let spec = BalloonSpec {
         id: "fuzz".into(),
         deflate_on_oom: true,

@@ -29,7 +29,10 @@ fuzz_target!(|data: &[u8]| {
 /// What later stages take for granted.
 fn check(config: &Config) {
     assert!(config.vcpus > 0);
-    let sizes = config.backends.iter().map(|backend| u128::from(backend.size.bytes()));
+    let sizes = config
+        .backends
+        .iter()
+        .map(|backend| u128::from(backend.size.bytes()));
     assert_eq!(sizes.sum::<u128>(), config.memory.bytes().into());
     assert!(config.backends.iter().all(|backend| backend.size.bytes() > 0));
 }

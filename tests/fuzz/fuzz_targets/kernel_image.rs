@@ -48,5 +48,6 @@ fn boot_it(mut file: &File, ram: &Ram, data: &[u8]) {
         assert_eq!(entry.mode == EntryMode::Linux64, entry.cr3 != 0);
     }
     let ranges: Vec<_> = ram.regions().iter().map(|region| region.guest()).collect();
-    ram.release(&ranges);
+    let released = ram.release(&ranges);
+    assert_eq!(released.discarded, ram.size().bytes());
 }

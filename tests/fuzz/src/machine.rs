@@ -1,4 +1,4 @@
-//! A stand-in for the machine, with real memory, a balloon without a driver, and no KVM.
+//! A stand-in for the machine that QMP is about.
 
 use devices::fault::Faults;
 use devices::testing::anonymous_ram;
@@ -9,7 +9,9 @@ use vmm::control::target::Target;
 use vmm::machine::{Error, VcpuInfo};
 use vmm::run_state::RunState;
 
-pub(crate) struct Machine {
+/// A machine with real memory, a balloon without a driver, and no KVM.
+#[derive(Debug)]
+pub struct Machine {
     state: RunState,
     ram: Ram,
     balloon: BalloonHandle,
@@ -17,11 +19,17 @@ pub(crate) struct Machine {
     vcpus: [VcpuInfo; 1],
     events: Vec<Event>,
     /// How many events there were.
-    pub(crate) told: usize,
+    pub told: usize,
 }
 
 impl Machine {
-    pub(crate) fn new() -> Machine {
+    /// A running machine of 16 MiB.
+    ///
+    /// # Panics
+    ///
+    /// When the host gives no memory.
+    #[expect(clippy::new_without_default, reason = "it takes memory")]
+    pub fn new() -> Machine {
         let ram = anonymous_ram(16);
         let spec = BalloonSpec {
             id: "balloon0".into(),
@@ -43,7 +51,11 @@ impl Machine {
     }
 
     /// As it was at first.
-    pub(crate) fn rewind(&mut self) {
+    ///
+    /// # Panics
+    ///
+    /// When the balloon refuses all of RAM as its target.
+    pub fn rewind(&mut self) {
         self.state = RunState::Running;
         self.events.clear();
         self.told = 0;

@@ -1,23 +1,22 @@
 //! What a client sends to a QMP or monitor socket, in pieces, reading the answers at once or late.
 //!
-//! The first byte of an input says how: bit 0 the monitor instead of QMP, bit 1 read late, bits 2 and 3 send all of it
-//! 1, 8, 64 or 512 times, bits 4 to 7 the length of a piece (0: as much as goes). The rest is sent.
+//! The first byte of an input says how: bit 0 the monitor instead of QMP, bit 1 read late, bits 4 to 7 the length of a
+//! piece (0: as much as goes). The rest is sent; with bits 2 to 7 equal to 000011 again and again.
 //!
 //! Real sockets, but one thread: the bench plays client and main loop in turn. Asserted: the main loop comes to rest, what
 //! is said is bounded by what was asked, QMP's answers are lines of JSON, a client that is through is let go, and another
 //! client gets its answer.
 #![no_main]
 
-mod machine;
-
+use std::cell::RefCell;
 use std::io::{ErrorKind, Read, Write};
 use std::net::Shutdown;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
+use fuzz::Machine;
 use libfuzzer_sys::fuzz_target;
-use machine::Machine;
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::fs::{CWD, Mode, OFlags, openat};
 use serde_json::Value;
@@ -26,15 +25,15 @@ use vmm::config::Config;
 use vmm::control::Control;
 use vmm::control::qmp::framer::MAX_LENGTH;
 
-/// Most bytes sent for one input: more than the longest request.
-const MAX_SENT: usize = 2 * MAX_LENGTH;
+/// What is sent of an input that is repeated: more than the longest request.
+const MANY: usize = MAX_LENGTH + 4096;
 /// Longest line said: a request, escaped, and the largest answer of a command.
 const MAX_LINE: usize = 6 * MAX_LENGTH + 64 * 1024;
 /// Rounds of the main loop after a piece: one a request, and some for comings and goings.
-const MAX_ROUNDS: usize = 2 * MAX_SENT;
+const MAX_ROUNDS: usize = 2 * MANY;
 
-std::thread_local! {
-    static BENCH: std::cell::RefCell<Bench> = std::cell::RefCell::new(Bench::new());
+thread_local! {
+    static BENCH: RefCell<Bench> = RefCell::new(Bench::new());
 }
 
 fuzz_target!(|data: &[u8]| {
@@ -77,8 +76,12 @@ impl Bench {
         self.machine.rewind();
         let is_monitor = how & 1 != 0;
         let reads_late = how & 2 != 0;
-        let times = 1_usize << (3 * (how >> 2 & 3));
-        let all = bytes.repeat(times.min(MAX_SENT / bytes.len().max(1)).max(1));
+        let times = if how & 0xfc == 0x0c {
+            MANY / bytes.len().max(1)
+        } else {
+            1
+        };
+        let all = bytes.repeat(times.max(1));
         let piece = match usize::from(how >> 4) {
             0 => all.len().max(1),
             length => length,
@@ -135,7 +138,10 @@ impl Bench {
         }
         witness.receive();
         let text = String::from_utf8_lossy(&witness.heard);
-        assert!(text.contains(r#"{"return": {}}"#) && text.contains("present"), "{text}");
+        assert!(
+            text.contains(r#"{"return": {}}"#) && text.contains("present"),
+            "{text}"
+        );
     }
 }
 
@@ -143,7 +149,7 @@ impl Bench {
 struct Door(OwnedFd);
 
 impl Door {
-    fn new(path: &std::path::Path) -> Door {
+    fn new(path: &Path) -> Door {
         Door(openat(CWD, path, OFlags::PATH | OFlags::CLOEXEC, Mode::empty()).expect("a socket"))
     }
 
