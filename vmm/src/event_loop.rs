@@ -1,9 +1,10 @@
 //! The main thread: one loop over control sockets, signals, the terminal, and what other threads tell.
 
-use std::io::{self, Read};
+use std::io;
 use std::os::fd::{AsFd, AsRawFd, RawFd};
 
 use event_manager::{EventManager, EventOps, Events, MutEventSubscriber, SubscriberOps};
+use rustix::io::Errno;
 use vmm_sys_util::epoll::EventSet;
 
 use crate::config::{Config, MonitorSpec, SerialSpec};
@@ -120,7 +121,8 @@ impl MainLoop {
 
     fn read_stdin(&mut self, ops: &mut EventOps) {
         let mut chunk = [0; INPUT_CHUNK];
-        match io::stdin().lock().read(&mut chunk) {
+        // Not through std's buffer: what it keeps, epoll does not see.
+        match rustix::io::read(io::stdin(), &mut chunk) {
             Ok(0) => {
                 tracing::debug!("stdin has ended");
                 ignore_stdin(ops);
@@ -136,7 +138,7 @@ impl MainLoop {
                 StdinUser::Monitor => self.control.monitor_stdin(&chunk[..length], &mut self.machine),
                 StdinUser::Nobody => {}
             },
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(Errno::INTR) => {}
             Err(error) => {
                 tracing::warn!("cannot read stdin: {error}");
                 ignore_stdin(ops);
