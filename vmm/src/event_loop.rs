@@ -103,7 +103,10 @@ impl MainLoop {
             if let Some(outcome) = this.after_events() {
                 return Ok(outcome);
             }
-            match manager.run() {
+            let timeout = this.machine.watch_interval().map_or(-1, |interval| {
+                i32::try_from(interval.as_millis()).unwrap_or(i32::MAX)
+            });
+            match manager.run_with_timeout(timeout) {
                 Ok(_) => {}
                 Err(event_manager::Error::Epoll(error)) if error.errno() == libc::EINTR => {}
                 Err(error) => return Err(Error::Loop(error)),
@@ -113,6 +116,7 @@ impl MainLoop {
 
     /// What follows every round: clients hear what happened.
     fn after_events(&mut self) -> Option<Outcome> {
+        self.machine.look_for_starvation();
         for event in self.machine.take_events() {
             self.control.emit(event);
         }

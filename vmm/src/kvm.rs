@@ -4,6 +4,7 @@ pub mod cpuid;
 pub mod irq;
 pub mod kick;
 pub mod setup;
+pub mod stats;
 pub mod vcpu;
 pub mod vm;
 

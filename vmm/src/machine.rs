@@ -4,22 +4,27 @@
 
 use std::io;
 use std::sync::Arc;
+use std::time::Duration;
 
 use devices::fault::Faults;
 use devices::power::Power;
 use devices::serial::SerialPort;
 use devices::virtio::balloon::BalloonHandle;
-use memory::ram::Ram;
+use memory::backend::BackendKind;
+use memory::ram::{OpenBackend, Ram};
 use memory::size::ByteSize;
 
 use crate::build::{self, Parts};
 use crate::config::Config;
 use crate::control::event::{Event, ShutdownReason};
 use crate::host::signals::MissingPages;
+use crate::kvm::kick::ExitFlag;
+use crate::kvm::vcpu::Vcpu;
 use crate::news::{News, NewsSender};
 use crate::run_state::RunState;
 use crate::stage::{Freezer, Stage};
 use crate::starvation::Starvation;
+use crate::starvation::watch::{self, Watch};
 use crate::vcpu_thread::VcpuThreads;
 
 /// Why a machine could not do what was asked.
@@ -69,6 +74,8 @@ pub struct Machine {
     attended: bool,
     threads: VcpuThreads,
     parts: Parts,
+    /// Where the host can run out of pages while the guest runs.
+    watch: Option<Watch>,
     events: Vec<Event>,
     freezer: Freezer,
 }
@@ -77,6 +84,7 @@ impl Machine {
     /// Builds the machine of `config`. Its vCPUs wait; [`Machine::cont`] lets them run.
     pub fn build(config: &Config, news: &NewsSender, freezer: Freezer) -> Result<Machine, build::Error> {
         let (parts, vcpus) = build::parts(config, news, freezer)?;
+        let watch = watch(&parts.ram, &vcpus);
         let threads = VcpuThreads::spawn(vcpus, news).map_err(build::Error::Threads)?;
         Ok(Machine {
             name: config.name.clone(),
@@ -85,6 +93,7 @@ impl Machine {
             attended: config.is_attended(),
             threads,
             parts,
+            watch,
             events: Vec::new(),
             freezer,
         })
@@ -125,6 +134,9 @@ impl Machine {
             MissingPages::retry();
         }
         self.events.push(Event::Resume);
+        if let Some(watch) = &mut self.watch {
+            watch.restart();
+        }
         self.threads.resume();
         Ok(())
     }
@@ -168,6 +180,20 @@ impl Machine {
         };
         self.starve(Starvation::of_device(address));
         true
+    }
+
+    /// How soon [`Machine::look_for_starvation`] wants to be called again, if at all.
+    pub fn watch_interval(&self) -> Option<Duration> {
+        (self.run_state == RunState::Running && self.watch.is_some()).then_some(watch::INTERVAL)
+    }
+
+    /// Stops the machine when a vCPU tries for ever to get a page that the host does not have.
+    pub fn look_for_starvation(&mut self) {
+        if self.run_state == RunState::Running
+            && let Some(vcpu) = self.watch.as_mut().and_then(Watch::look)
+        {
+            self.starve(Starvation::of_vcpu(vcpu, None));
+        }
     }
 
     /// Stops, tells what is missing, and waits for `cont`; where nobody could say that, ends.
@@ -259,4 +285,25 @@ impl Machine {
     pub fn take_events(&mut self) -> Vec<Event> {
         std::mem::take(&mut self.events)
     }
+}
+
+/// A watch over the vCPUs, where pages can run out: in a pool of huge pages, whose reservation a balloon gives up, and in a
+/// file system with a limit. Ordinary memory does not run out in this way; the kernel's OOM killer acts before.
+fn watch(ram: &Ram, vcpus: &[(Vcpu, ExitFlag)]) -> Option<Watch> {
+    let limited = |backend: &OpenBackend| {
+        backend.page_size().is_huge() || matches!(backend.spec().kind, BackendKind::File { .. })
+    };
+    if !ram.backends().iter().any(limited) {
+        return None;
+    }
+    let stats = vcpus
+        .iter()
+        .map(|(vcpu, _)| vcpu.fault_stats())
+        .collect::<io::Result<Vec<_>>>();
+    stats
+        .map(Watch::new)
+        .inspect_err(|error| {
+            tracing::warn!("missing pages will show late: no statistics of this KVM: {error}")
+        })
+        .ok()
 }

@@ -1,8 +1,10 @@
 //! A page of guest memory that the host could not supply: who needed it, and which backend is short.
 
+pub mod watch;
+
 use std::fmt;
 
-use memory::ram::Ram;
+use memory::ram::{OpenBackend, Ram};
 use vm_memory::GuestAddress;
 
 /// What is known at the moment it happens.
@@ -38,11 +40,10 @@ impl Starvation {
             .and_then(|address| ram.region_at(address))
             .map(|region| region.backend());
         // Without an address: only huge pages run out while ordinary ones do not, and a pool tells whether it is empty.
-        let index = by_address.or_else(|| {
-            ram.backends()
-                .iter()
-                .position(|backend| backend.shortage().is_some_and(|shortage| shortage.free == 0))
-        });
+        let dry = |backend: &OpenBackend| backend.shortage().is_some_and(|pool| pool.free == 0);
+        let index = by_address
+            .or_else(|| ram.backends().iter().position(dry))
+            .or_else(|| (ram.backends().len() == 1).then_some(0));
         let backend = index.and_then(|index| ram.backends().get(index));
         Diagnosis {
             starvation: self,

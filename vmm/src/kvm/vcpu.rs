@@ -10,6 +10,7 @@ use kvm_ioctls::{VcpuExit, VcpuFd};
 use memory::ram::Ram;
 use vm_memory::{Bytes, GuestAddress};
 
+use super::stats::FaultStats;
 use super::vm::Vm;
 use super::{kick::ExitFlag, setup};
 
@@ -89,6 +90,14 @@ impl Vcpu {
     pub fn exit_flag(&self, vm: &Vm) -> Result<ExitFlag, Error> {
         let index = self.index;
         ExitFlag::map(&self.fd, vm.fd().run_size()).map_err(|source| Error::Share { index, source })
+    }
+
+    /// Its page-fault counters; to be asked for before it runs.
+    ///
+    /// # Errors
+    /// When this KVM does not have them.
+    pub fn fault_stats(&self) -> io::Result<FaultStats> {
+        FaultStats::new(&self.fd)
     }
 
     /// Tells the guest's clock that it stood still (KVM_KVMCLOCK_CTRL), so that its watchdogs do not bark.
