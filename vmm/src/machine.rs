@@ -303,7 +303,7 @@ fn watch(ram: &Ram, vcpus: &[(Vcpu, ExitFlag)]) -> Option<Watch> {
     stats
         .map(Watch::new)
         .inspect_err(|error| {
-            tracing::warn!("missing pages will show late: no statistics of this KVM: {error}")
+            tracing::warn!("missing pages will show late: no statistics of this KVM: {error}");
         })
         .ok()
 }
