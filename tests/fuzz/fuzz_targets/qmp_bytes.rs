@@ -1,7 +1,7 @@
 //! What a client sends to a QMP or monitor socket, in pieces, reading the answers at once or late.
 //!
 //! The first byte of an input says how: bit 0 the monitor instead of QMP, bit 1 read late, bits 4 to 7 the length of a
-//! piece (0: as much as goes). The rest is sent; with bits 2 to 7 equal to 000011 again and again.
+//! piece (0: 4096). The rest is sent; with bits 2 to 7 equal to 000011 again and again.
 //!
 //! Real sockets, but one thread: the bench plays client and main loop in turn. Asserted: the main loop comes to rest, what
 //! is said is bounded by what was asked, QMP's answers are lines of JSON, a client that is through is let go, and another
@@ -25,8 +25,14 @@ use vmm::config::Config;
 use vmm::control::Control;
 use vmm::control::qmp::framer::MAX_LENGTH;
 
-/// What is sent of an input that is repeated: more than the longest request.
+/// What is sent of an input that is repeated: more than the longest request; less where nothing is read meanwhile, but
+/// enough to fill what there is for answers.
 const MANY: usize = MAX_LENGTH + 4096;
+const MANY_UNREAD: usize = 8192;
+/// The longest piece.
+const PIECE: usize = 4096;
+/// A client that has heard this much says no more.
+const ENOUGH: usize = 384 * 1024;
 /// Longest line said: a request, escaped, and the largest answer of a command.
 const MAX_LINE: usize = 6 * MAX_LENGTH + 64 * 1024;
 /// Rounds of the main loop after a piece: one a request, and some for comings and goings.
@@ -76,14 +82,15 @@ impl Bench {
         self.machine.rewind();
         let is_monitor = how & 1 != 0;
         let reads_late = how & 2 != 0;
+        let many = if reads_late { MANY_UNREAD } else { MANY };
         let times = if how & 0xfc == 0x0c {
-            MANY / bytes.len().max(1)
+            many / bytes.len().max(1)
         } else {
             1
         };
         let all = bytes.repeat(times.max(1));
         let piece = match usize::from(how >> 4) {
-            0 => all.len().max(1),
+            0 => PIECE,
             length => length,
         };
 
@@ -92,7 +99,7 @@ impl Bench {
         let mut client = Client::new(if is_monitor { &self.monitor } else { &self.qmp });
         self.settle();
         let mut left = &all[..];
-        while !left.is_empty() && !client.is_gone {
+        while !left.is_empty() && !client.is_gone && client.heard.len() < ENOUGH {
             let sent = client.send(&left[..left.len().min(piece)]);
             left = &left[sent..];
             self.settle();
