@@ -16,6 +16,7 @@ pub mod modules;
 pub mod paths;
 pub mod probe;
 pub mod process;
+pub mod python;
 pub mod run;
 pub mod setup;
 pub mod stock;

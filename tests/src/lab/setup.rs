@@ -58,7 +58,7 @@ const ALWAYS: [Need; 4] = [
 ];
 
 /// For the tiny kernel and the tests.
-const FOR_TESTS: [Need; 8] = [
+const FOR_TESTS: [Need; 9] = [
     need(Sign::Program("cc"), ["gcc", "gcc", "gcc", "gcc"]),
     need(Sign::Program("make"), ["make", "make", "make", "make"]),
     need(Sign::Program("flex"), ["flex", "flex", "flex", "flex"]),
@@ -71,6 +71,11 @@ const FOR_TESTS: [Need; 8] = [
     need(
         Sign::File("/usr/include/openssl/evp.h"),
         ["libssl-dev", "openssl-devel", "openssl", "libopenssl-devel"],
+    ),
+    // Fetches the Python package that speaks QMP.
+    need(
+        Sign::Program("pip3"),
+        ["python3-pip", "python3-pip", "python-pip", "python3-pip"],
     ),
     // libFuzzer is C++.
     need(Sign::Program("c++"), ["g++", "gcc-c++", "gcc", "gcc-c++"]),

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use super::super::host::{Outcome, Streams};
 use super::super::tiny::Tiny;
 use super::super::workshop::Workshop;
-use super::super::{Result, process};
+use super::super::{Result, process, python};
 use super::Selection;
 use super::libtest::{self, Verdict};
 use super::report::{self, Case, Report};
@@ -86,6 +86,7 @@ fn run_one(
     };
     let mut contents = workshop.contents(job, Some(tiny));
     contents.program(&executable.path);
+    python::add(&mut contents, &executable.name, &workshop.paths)?;
 
     let start = Instant::now();
     let listener = Listener::new(&executable.name);
