@@ -126,7 +126,7 @@ fn boots_as_reported(kind: Backing) -> Result<()> {
         qmp.command("stop", Value::Null)?;
         let (memory, device) = (query_memory(&mut qmp)?, query_memdev(&mut qmp)?);
         let mapping = backing::only_mapping(&vm)?;
-        let effective = effective(kind, prealloc, &mapping, policy(&vm, &mapping)?);
+        let effective = effective(kind, prealloc, &mapping, &policy(&vm, &mapping)?);
         assert_eq!(memory["effective"], effective, "{kind:?}, x-ballast-query-memory");
         assert_eq!(device["x-ballast-effective"], effective, "{kind:?}, query-memdev");
         check_asked(kind, prealloc, &memory, &device);
@@ -141,7 +141,7 @@ fn boots_as_reported(kind: Backing) -> Result<()> {
 }
 
 /// What took effect, from the outside: smaps and the policy in numa_maps.
-fn effective(kind: Backing, prealloc: bool, mapping: &Mapping, policy: String) -> Value {
+fn effective(kind: Backing, prealloc: bool, mapping: &Mapping, policy: &str) -> Value {
     let share = mapping.has_flag("sh");
     assert_eq!(share, kind != Backing::Anonymous, "{kind:?}: {mapping:?}");
     assert_eq!(mapping.size(), RAM_BYTES);

@@ -1,0 +1,175 @@
+//! Memory that the guest does not need goes back to the host, and comes back when it does.
+
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+use tests::harness::agent::Agent;
+use tests::harness::backing::{Backing, HUGE_PAGE};
+use tests::harness::hugepages::ALL_2M;
+use tests::harness::qmp::Qmp;
+use tests::harness::vm::{Launch, Vm, eventually};
+use tests::harness::{Result, balloon};
+
+/// The guest's RAM in MiB, and what the balloon is to leave.
+const RAM: u64 = 512;
+const LEFT: u64 = 256;
+/// MiB that the guest writes once it has all its memory again. Not everything: its kernel keeps freed pages at hand for each
+/// CPU for some seconds and does not count them.
+const AGAIN: usize = 384;
+const MEBIBYTE: u64 = 1 << 20;
+/// How long taking memory may last.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// How long Ballast may take to end.
+const END: Duration = Duration::from_secs(10);
+/// Bytes that the guest keeps when it fills its memory: programs need some.
+const SPARE: u64 = 12 * MEBIBYTE;
+
+#[test]
+#[ignore = "needs the lab: cargo lab test"]
+fn anonymous_memory_goes_and_comes_back() -> Result<()> {
+    goes_and_comes_back(Backing::Anonymous, 95)
+}
+
+#[test]
+#[ignore = "needs the lab: cargo lab test"]
+fn a_memfd_goes_and_comes_back() -> Result<()> {
+    goes_and_comes_back(Backing::Memfd, 95)
+}
+
+#[test]
+#[ignore = "needs the lab: cargo lab test"]
+fn a_directory_in_memory_goes_and_comes_back() -> Result<()> {
+    goes_and_comes_back(Backing::Tmpfs, 95)
+}
+
+#[test]
+#[ignore = "needs the lab: cargo lab test"]
+fn a_memfd_of_huge_pages_goes_and_comes_back() -> Result<()> {
+    let _pool = ALL_2M.set(RAM * MEBIBYTE / HUGE_PAGE)?;
+    goes_and_comes_back(Backing::HugeMemfd, 75)
+}
+
+#[test]
+#[ignore = "needs the lab: cargo lab test"]
+fn a_directory_of_huge_pages_goes_and_comes_back() -> Result<()> {
+    let _pool = ALL_2M.set(RAM * MEBIBYTE / HUGE_PAGE)?;
+    goes_and_comes_back(Backing::HugeDirectory, 75)
+}
+
+/// Takes half of a guest's memory, of which the host has to get this many percent, and gives it back.
+fn goes_and_comes_back(kind: Backing, percent: u64) -> Result<()> {
+    let launch = Launch::tiny().args(balloon::DEVICE).qmp();
+    let mut vm = kind.launch(launch, RAM, "").start()?;
+    let mut agent = vm.boot()?;
+    let mut qmp = vm.qmp()?;
+    let everything = usize::try_from((agent.memory()?.available - SPARE) / MEBIBYTE).unwrap_or(0);
+    agent.fill("first", 1, everything)?;
+    agent.free("first")?;
+    let before = kind.held(&vm)?;
+    assert!(
+        before >= RAM * MEBIBYTE / 100 * 90,
+        "{kind:?}: the host holds {before}"
+    );
+
+    let start = Instant::now();
+    let wanted = (RAM - LEFT) * MEBIBYTE * percent / 100;
+    balloon::ask(&mut qmp, LEFT * MEBIBYTE)?;
+    let enough = eventually(PATIENCE, || Ok(kind.held(&vm)? + wanted <= before))?;
+    let freed = before.saturating_sub(kind.held(&vm)?);
+    assert!(
+        enough,
+        "{kind:?}: only {freed} of {wanted} bytes were freed: {}",
+        report(&mut qmp)?
+    );
+    balloon::wait(&mut qmp, LEFT * MEBIBYTE, PATIENCE)?;
+    let took = start.elapsed();
+    assert!(took <= PATIENCE, "{kind:?}: took {took:?}");
+    let freed = before.saturating_sub(kind.held(&vm)?);
+    println!(
+        "{kind:?}: freed {} MiB of {} MiB in {took:?}",
+        freed / MEBIBYTE,
+        RAM - LEFT
+    );
+    says(&mut qmp, LEFT)?;
+
+    balloon::ask(&mut qmp, RAM * MEBIBYTE)?;
+    balloon::wait(&mut qmp, RAM * MEBIBYTE, PATIENCE)?;
+    says(&mut qmp, RAM)?;
+    agent.fill("second", 2, AGAIN)?;
+    let after = kind.held(&vm)?;
+    assert!(
+        after >= (AGAIN as u64) * MEBIBYTE,
+        "{kind:?}: the host holds {after}"
+    );
+
+    more_than_ram_is_ram(&mut qmp)?;
+    agent.verify("second")?;
+    agent.power_off()?;
+    assert!(vm.wait(END)?.success(), "{}", vm.errors.text());
+    Ok(())
+}
+
+/// The event came, and the monitor shows the same size.
+fn says(qmp: &mut Qmp, mebibytes: u64) -> Result<()> {
+    while qmp.wait_event("BALLOON_CHANGE", PATIENCE)?["data"]["actual"] != mebibytes * MEBIBYTE {}
+    assert_eq!(
+        qmp.monitor("info balloon")?.trim_end(),
+        format!("balloon: actual={mebibytes}")
+    );
+    Ok(())
+}
+
+fn more_than_ram_is_ram(qmp: &mut Qmp) -> Result<()> {
+    qmp.monitor("balloon 666")?;
+    let target = &qmp.command("x-ballast-query-memory", Value::Null)?["balloon"]["target"];
+    assert_eq!(*target, RAM * MEBIBYTE);
+    // Long enough for a guest that would follow.
+    std::thread::sleep(Duration::from_secs(1));
+    assert_eq!(qmp.monitor("info balloon")?.trim_end(), "balloon: actual=512");
+    Ok(())
+}
+
+fn report(qmp: &mut Qmp) -> Result<Value> {
+    Ok(qmp.command("x-ballast-query-memory", Value::Null)?["balloon"].take())
+}
+
+#[test]
+#[ignore = "needs the lab: cargo lab test"]
+fn a_guest_in_need_takes_memory_back() -> Result<()> {
+    let (mut vm, mut agent, mut qmp) = squeezed("on")?;
+    agent.exec(GREEDY)?;
+    let actual = balloon::actual(&mut qmp)?;
+    assert!(actual > SQUEEZED * MEBIBYTE, "still {actual} bytes");
+    agent.power_off()?;
+    assert!(vm.wait(END)?.success(), "{}", vm.errors.text());
+    Ok(())
+}
+
+#[test]
+#[ignore = "needs the lab: cargo lab test"]
+fn without_leave_a_guest_in_need_stays_in_need() -> Result<()> {
+    let (_vm, mut agent, mut qmp) = squeezed("off")?;
+    let (status, output) = agent.try_exec(GREEDY)?;
+    assert_ne!(status, 0, "{output}");
+    assert_eq!(balloon::actual(&mut qmp)?, SQUEEZED * MEBIBYTE);
+    Ok(())
+}
+
+/// A guest of 256 MiB, and what the balloon leaves of it.
+const ROOMY: &str = "256";
+const SQUEEZED: u64 = 112;
+/// Needs more than that.
+const GREEDY: &str = "dd if=/dev/zero of=/dev/null bs=128M count=1";
+
+fn squeezed(deflate_on_oom: &str) -> Result<(Vm, Agent<std::process::ChildStdin>, Qmp)> {
+    let device = format!("{},deflate-on-oom={deflate_on_oom}", balloon::DEVICE[1]);
+    let mut vm = Launch::tiny()
+        .args(["-m", ROOMY, balloon::DEVICE[0], &device])
+        .qmp()
+        .start()?;
+    let agent = vm.boot()?;
+    let mut qmp = vm.qmp()?;
+    balloon::ask(&mut qmp, SQUEEZED * MEBIBYTE)?;
+    balloon::wait(&mut qmp, SQUEEZED * MEBIBYTE, PATIENCE)?;
+    Ok((vm, agent, qmp))
+}

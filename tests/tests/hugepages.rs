@@ -1,0 +1,115 @@
+//! The pool of huge pages: taken at once with preallocation, promised without, and whole again afterwards, however a guest
+//! ends.
+
+use std::fs;
+use std::path::Path;
+use std::time::Duration;
+
+use serde_json::Value;
+use tests::harness::hugepages::{ALL_2M, Pages};
+use tests::harness::vm::Launch;
+use tests::harness::{Error, Result};
+
+/// Pages in the pool: more than the guest wants.
+const POOL: u64 = 300;
+/// What a guest of 512 MiB takes.
+const TAKEN: u64 = 256;
+const DIRECTORY: &str = "/dev/hugepages";
+/// How the manuals tell users to put a guest on huge pages.
+const OBJECT: &str =
+    "-object memory-backend-file,id=mem,size=512M,mem-path=/dev/hugepages,share=on -numa node,memdev=mem";
+/// How long Ballast may take to end.
+const END: Duration = Duration::from_secs(10);
+
+#[test]
+#[ignore = "needs the lab: cargo lab test"]
+fn preallocation_takes_the_pages_at_once() -> Result<()> {
+    let _pool = ALL_2M.set(POOL)?;
+    let launch = || {
+        Launch::tiny()
+            .line(OBJECT)
+            .args(["-mem-prealloc", "-m", "512"])
+            .qmp()
+    };
+    takes_all_at_once(launch())?;
+
+    let mut ended = launch().start()?;
+    let mut agent = ended.boot()?;
+    agent.fill("all", 1, 440)?;
+    assert_taken("after the guest wrote all its memory")?;
+    agent.verify("all")?;
+    agent.power_off()?;
+    assert!(ended.wait(END)?.success(), "{}", ended.errors.text());
+    assert_untouched("ended")?;
+
+    let mut killed = launch().start()?;
+    killed.boot()?;
+    assert_taken("while it runs")?;
+    killed.kill()?;
+    assert_untouched("killed")
+}
+
+#[test]
+#[ignore = "needs the lab: cargo lab test"]
+fn a_path_alone_is_enough() -> Result<()> {
+    let _pool = ALL_2M.set(POOL)?;
+    let line = format!("-mem-path {DIRECTORY} -mem-prealloc -m 512");
+    takes_all_at_once(Launch::tiny().line(&line).qmp())
+}
+
+#[test]
+#[ignore = "needs the lab: cargo lab test"]
+fn without_preallocation_the_pages_are_promised() -> Result<()> {
+    let _pool = ALL_2M.set(POOL)?;
+    for line in [
+        format!("{OBJECT} -m 512"),
+        format!("-mem-path {DIRECTORY} -m 512"),
+    ] {
+        let mut vm = Launch::tiny().line(&line).arg("-S").qmp().start()?;
+        vm.qmp()?;
+        let pages = ALL_2M.pages()?;
+        let (used, reserved) = (POOL - pages.free, pages.reserved.unwrap_or(0));
+        // The kernel and its initramfs lie in a few of them.
+        assert_eq!(used + reserved, TAKEN, "{line}: {pages:?}");
+        assert!(reserved > TAKEN * 9 / 10, "{line}: {pages:?}");
+        vm.kill()?;
+        assert_untouched("killed")?;
+    }
+    Ok(())
+}
+
+/// A preallocated guest has its pages before it runs, and gives them back when it ends without ever having run.
+fn takes_all_at_once(launch: Launch) -> Result<()> {
+    assert_untouched("before")?;
+    let mut vm = launch.arg("-S").start()?;
+    let mut qmp = vm.qmp()?;
+    assert_taken("at once")?;
+    qmp.command("quit", Value::Null)?;
+    assert!(vm.wait(END)?.success(), "{}", vm.errors.text());
+    assert_untouched("quit")
+}
+
+fn assert_taken(when: &str) -> Result<()> {
+    let wanted = Pages {
+        total: POOL,
+        free: POOL - TAKEN,
+        reserved: Some(0),
+    };
+    assert_eq!(ALL_2M.pages()?, wanted, "{when}");
+    Ok(())
+}
+
+/// The pool is whole and there is no file.
+fn assert_untouched(when: &str) -> Result<()> {
+    let wanted = Pages {
+        total: POOL,
+        free: POOL,
+        reserved: Some(0),
+    };
+    assert_eq!(ALL_2M.pages()?, wanted, "{when}");
+    let path = Path::new(DIRECTORY);
+    let entries = fs::read_dir(path).map_err(Error::file("list", path))?;
+    let names: Vec<_> = entries.flatten().map(|entry| entry.file_name()).collect();
+    assert!(names.is_empty(), "{when}: {names:?}");
+    Ok(())
+}
