@@ -403,8 +403,7 @@ fn the_python_package_and_its_shell_work_unmodified() -> Result<()> {
     assert_eq!(answers["event"], "RESUME");
 
     vm.boot()?;
-    let commands =
-        "query-status\nballoon value=100663296\nhuman-monitor-command command-line=help\n";
+    let commands = "query-status\nballoon value=100663296\nhuman-monitor-command command-line=help\n";
     let output = python(&["-m", "qemu.qmp.qmp_shell", &socket], commands)?;
     for text in [
         "Welcome to the QMP low-level shell!",
