@@ -338,23 +338,6 @@ fn bad_company(socket: &Path, qmp: &mut Qmp) -> Result<()> {
     Ok(())
 }
 
-#[test]
-#[ignore = "needs the lab: cargo lab test"]
-fn the_power_button_switches_a_stock_kernel_off() -> Result<()> {
-    let mut vm = Launch::stock().line("-m 256").qmp().start()?;
-    let mut qmp = vm.qmp()?;
-    vm.boot()?;
-    qmp.command("system_powerdown", Value::Null)?;
-    qmp.wait_event("POWERDOWN", PATIENCE)?;
-    let event = qmp.wait_event("SHUTDOWN", PATIENCE)?;
-    assert_eq!(
-        event["data"],
-        json!({ "guest": true, "reason": "guest-shutdown" })
-    );
-    assert_eq!(vm.wait(PATIENCE)?.code(), Some(0), "{}", vm.errors.text());
-    Ok(())
-}
-
 /// A program over the package, run by Python in the lab host: connects, asks, hears an event.
 const PROGRAM: &str = r#"
 import asyncio, json, sys
