@@ -3,9 +3,9 @@
 //! It must not end, because the kernel panics when its first program does.
 
 use std::fs;
-use std::io::{BufReader, stdin, stdout};
+use std::io::{self, BufRead, BufReader, stdin, stdout};
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitStatus, Stdio};
+use std::process::{Command, Stdio};
 use std::thread;
 use std::time::Duration;
 
@@ -36,13 +36,8 @@ fn main() {
         .status()
         .ok();
     load_modules();
-    // It is ready when its first process ends.
-    let acpid = Command::new("/usr/sbin/acpid")
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .status();
-    if !acpid.as_ref().is_ok_and(ExitStatus::success) {
-        println!("agent: cannot start acpid: {acpid:?}");
+    if let Err(error) = start_acpid() {
+        println!("agent: cannot start acpid: {error}");
     }
     quieten();
     println!("{READY}");
@@ -52,6 +47,29 @@ fn main() {
         }
         thread::sleep(Duration::from_millis(100));
     }
+}
+
+/// Starts `acpid` and waits until it says that it listens: a button pressed before is lost.
+fn start_acpid() -> io::Result<()> {
+    let mut command = Command::new("/usr/sbin/acpid");
+    command
+        .arg("-f")
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped());
+    let mut child = command.spawn()?;
+    let mut words = BufReader::new(child.stderr.take().ok_or_else(|| io::Error::other("no pipe"))?).lines();
+    let mut said = String::new();
+    for line in words.by_ref() {
+        let line = line?;
+        if line.contains("waiting for events") {
+            // It goes on speaking, and must not find a closed pipe.
+            thread::spawn(move || words.for_each(drop));
+            return Ok(());
+        }
+        said = line;
+    }
+    Err(io::Error::other(said))
 }
 
 /// Loads what the list for this kernel names; a kernel without a list has everything built in.
