@@ -210,6 +210,18 @@ impl OpenBackend {
         pool?.ok()
     }
 
+    /// Whether what its pages come from has none left now: a pool of huge pages, or a file system with a limit. Ordinary
+    /// memory never says so.
+    #[must_use]
+    pub fn is_dry(&self) -> bool {
+        if self.page_size().is_huge() {
+            return self.shortage().is_some_and(|pool| pool.free == 0);
+        }
+        self.source
+            .room()
+            .is_some_and(|room| room < self.page_size().size())
+    }
+
     /// What the host holds for it now.
     ///
     /// # Errors

@@ -191,6 +191,7 @@ impl Machine {
     pub fn look_for_starvation(&mut self) {
         if self.run_state == RunState::Running
             && let Some(vcpu) = self.watch.as_mut().and_then(Watch::look)
+            && self.parts.ram.backends().iter().any(OpenBackend::is_dry)
         {
             self.starve(Starvation::of_vcpu(vcpu, None));
         }

@@ -40,9 +40,8 @@ impl Starvation {
             .and_then(|address| ram.region_at(address))
             .map(|region| region.backend());
         // Without an address: only huge pages run out while ordinary ones do not, and a pool tells whether it is empty.
-        let dry = |backend: &OpenBackend| backend.shortage().is_some_and(|pool| pool.free == 0);
         let index = by_address
-            .or_else(|| ram.backends().iter().position(dry))
+            .or_else(|| ram.backends().iter().position(OpenBackend::is_dry))
             .or_else(|| (ram.backends().len() == 1).then_some(0));
         let backend = index.and_then(|index| ram.backends().get(index));
         Diagnosis {

@@ -18,6 +18,15 @@ const DESCRIPTOR_OFFSET: usize = 8;
 const TAKEN: &str = "pf_taken";
 const SERVED: [&str; 3] = ["pf_fixed", "pf_spurious", "pf_emulate"];
 
+/// Page faults of one vCPU. A fault that is tried again is taken again.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct FaultCount {
+    /// Taken by KVM.
+    pub taken: u64,
+    /// Brought to an end.
+    pub served: u64,
+}
+
 /// The page-fault counters of one vCPU.
 #[derive(Debug)]
 pub struct FaultStats {
@@ -59,13 +68,16 @@ impl FaultStats {
         })
     }
 
-    /// Faults that were taken and not brought to an end, since the vCPU was made. A fault that is tried again counts again.
-    pub fn unserved(&self) -> io::Result<u64> {
+    /// How many faults there were since the vCPU was made.
+    pub fn count(&self) -> io::Result<FaultCount> {
         let mut served = 0_u64;
         for offset in &self.served {
             served = served.saturating_add(read_u64(&self.file, *offset)?);
         }
-        Ok(read_u64(&self.file, self.taken)?.saturating_sub(served))
+        Ok(FaultCount {
+            taken: read_u64(&self.file, self.taken)?,
+            served,
+        })
     }
 }
 

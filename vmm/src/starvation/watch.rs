@@ -6,20 +6,21 @@
 
 use std::time::{Duration, Instant};
 
-use crate::kvm::stats::FaultStats;
+use crate::kvm::stats::{FaultCount, FaultStats};
 
 /// How often the statistics are read.
 pub const INTERVAL: Duration = Duration::from_millis(250);
-/// Faults in one interval that a healthy guest does not leave without end: one that waits for swapped pages has each of its
-/// faults counted as served when the page is there.
+/// Faults in one interval, at least, when a vCPU tries again and again.
 const MANY: u64 = 32;
+/// A healthy vCPU has one fault in this many served, at least: also one whose faults need several tries.
+const HARDLY: u64 = 8;
 /// Intervals in a row that must show it.
 const ROUNDS: u32 = 2;
 
 #[derive(Debug)]
 struct Suspect {
     stats: FaultStats,
-    unserved: u64,
+    count: FaultCount,
     rounds: u32,
 }
 
@@ -37,7 +38,7 @@ impl Watch {
             .into_iter()
             .map(|stats| Suspect {
                 stats,
-                unserved: 0,
+                count: FaultCount::default(),
                 rounds: 0,
             })
             .collect();
@@ -52,11 +53,11 @@ impl Watch {
         self.last = Instant::now();
         for suspect in &mut self.suspects {
             suspect.rounds = 0;
-            suspect.unserved = suspect.stats.unserved().unwrap_or(0);
+            suspect.count = suspect.stats.count().unwrap_or_default();
         }
     }
 
-    /// The index of a vCPU that is starving. Does nothing before [`INTERVAL`] has passed since the last time.
+    /// The index of a vCPU that gets nowhere; whether the host is short of pages is for the caller to say. Does nothing before [`INTERVAL`] has passed since the last time.
     pub fn look(&mut self) -> Option<u8> {
         if self.last.elapsed() < INTERVAL {
             return None;
@@ -64,15 +65,19 @@ impl Watch {
         self.last = Instant::now();
         let mut found = None;
         for (index, suspect) in (0..).zip(&mut self.suspects) {
-            let now = match suspect.stats.unserved() {
+            let now = match suspect.stats.count() {
                 Ok(now) => now,
                 Err(error) => {
                     tracing::debug!("cannot read the statistics of vCPU {index}: {error}");
                     continue;
                 }
             };
-            suspect.rounds = rounds(suspect.rounds, suspect.unserved, now);
-            suspect.unserved = now;
+            suspect.rounds = if is_stuck(suspect.count, now) {
+                suspect.rounds + 1
+            } else {
+                0
+            };
+            suspect.count = now;
             if suspect.rounds >= ROUNDS {
                 found = found.or(Some(index));
             }
@@ -81,13 +86,11 @@ impl Watch {
     }
 }
 
-/// How many intervals in a row look like starvation, after `rounds` of them and one from `before` to `now` unserved faults.
-fn rounds(rounds: u32, before: u64, now: u64) -> u32 {
-    if now.saturating_sub(before) >= MANY {
-        rounds + 1
-    } else {
-        0
-    }
+/// Whether many faults were taken between two counts and hardly any was served.
+fn is_stuck(before: FaultCount, now: FaultCount) -> bool {
+    let taken = now.taken.saturating_sub(before.taken);
+    let served = now.served.saturating_sub(before.served);
+    taken >= MANY && served < taken / HARDLY
 }
 
 #[cfg(test)]

@@ -11,5 +11,8 @@ fn a_vcpu_that_never_ran_took_no_fault() {
     };
     let vm = kvm.create_vm().unwrap();
     let vcpu = vm.create_vcpu(0).unwrap();
-    assert_eq!(FaultStats::new(&vcpu).unwrap().unserved().unwrap(), 0);
+    assert_eq!(
+        FaultStats::new(&vcpu).unwrap().count().unwrap(),
+        FaultCount::default()
+    );
 }
