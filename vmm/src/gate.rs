@@ -49,14 +49,13 @@ impl Gate {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Waits while the gate is shut. `parked` runs when the wait begins, `released` when it ends. False means that the
-    /// machine is gone and the thread shall end.
-    pub fn pass(&self, parked: impl FnOnce(), released: impl FnOnce()) -> bool {
+    /// Waits while the gate is shut. `released` runs when a wait ends, before anybody can shut the gate again: there a kick
+    /// is taken back that has done its work. False means that the machine is gone and the thread shall end.
+    pub fn pass(&self, released: impl FnOnce()) -> bool {
         let mut state = self.lock();
         if state.door == Door::Open {
             return true;
         }
-        parked();
         state.parked += 1;
         self.changed.notify_all();
         while state.door == Door::Shut {

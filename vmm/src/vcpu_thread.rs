@@ -116,11 +116,14 @@ fn run(mut vcpu: Vcpu, gate: &Gate, news: &NewsSender) {
             Exit::Continue => None,
             Exit::Interrupted | Exit::Action(Action::None) => {
                 let mut stopped = false;
-                if !gate.pass(|| stopped = true, || {}) {
+                let released = || {
+                    vcpu.clear_exit_request();
+                    stopped = true;
+                };
+                if !gate.pass(released) {
                     return;
                 }
                 if stopped {
-                    vcpu.clear_exit_request();
                     vcpu.clock_stopped();
                 }
                 None
