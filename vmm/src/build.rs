@@ -134,7 +134,9 @@ pub fn parts(
     vm.connect_line(&power_line, layout::GED_GSI)?;
     let power = Arc::new(Power::new(power_line));
     let pci = PciRoot::new(faults.clone());
-    let balloon = add_balloon(config, &ram, &vm, &pci, &faults, news)?;
+    // One for all devices: it knows what is taken.
+    let mut places = Platform::default();
+    let balloon = add_balloon(config, &ram, &vm, &pci, &faults, news, &mut places)?;
 
     let mut ports = Bus::new(BusKind::Ports, faults.clone());
     ports.insert(u64::from(layout::COM1_PORT), SERIAL_PORTS, serial.clone())?;
@@ -214,18 +216,18 @@ fn add_balloon(
     pci: &PciRoot,
     faults: &Arc<Faults>,
     news: &NewsSender,
+    places: &mut Platform,
 ) -> Result<Option<BalloonHandle>, Error> {
     let Some(spec) = &config.balloon else {
         return Ok(None);
     };
-    let mut platform = Platform::default();
     let news = news.clone();
     let (handle, balloon) = Balloon::new(
         spec.clone(),
         ram.clone(),
         Box::new(move |BalloonNews::Actual(actual)| news.send(News::BalloonActual(actual))),
     )?;
-    let place = platform
+    let place = places
         .place(balloon.description().vectors(), vm.routes())
         .map_err(device("balloon device"))?;
     let function = VirtioPci::new(

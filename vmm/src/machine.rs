@@ -7,7 +7,6 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use devices::fault::Faults;
-use devices::power::Power;
 use devices::serial::SerialPort;
 use devices::virtio::balloon::BalloonHandle;
 use memory::backend::BackendKind;
@@ -275,11 +274,6 @@ impl Machine {
     /// The guest's serial port, for input.
     pub fn serial(&self) -> &Arc<SerialPort> {
         &self.parts.serial
-    }
-
-    /// The power registers.
-    pub fn power(&self) -> &Arc<Power> {
-        &self.parts.power
     }
 
     /// Events that happened since the last call, oldest first.

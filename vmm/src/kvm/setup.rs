@@ -1,5 +1,6 @@
 //! The state in which a vCPU starts: what firmware would have left behind.
 
+use boot::page_tables::{CODE_SELECTOR, DATA_SELECTOR, TSS_SELECTOR};
 use boot::{Entry, EntryMode};
 use kvm_bindings::{Msrs, kvm_fpu, kvm_lapic_state, kvm_msr_entry, kvm_regs, kvm_segment};
 use kvm_ioctls::VcpuFd;
@@ -90,16 +91,16 @@ pub fn entry(vcpu: &VcpuFd, entry: &Entry) -> Result<(), Error> {
     let code = kvm_segment {
         l: u8::from(long_mode),
         db: u8::from(!long_mode),
-        ..segment(0x10, 0xb)
+        ..segment(CODE_SELECTOR, 0xb)
     };
-    let data = segment(0x18, 0x3);
+    let data = segment(DATA_SELECTOR, 0x3);
     (sregs.cs, sregs.ds, sregs.es, sregs.fs, sregs.gs, sregs.ss) = (code, data, data, data, data, data);
     sregs.tr = kvm_segment {
         s: 0,
         g: 0,
         db: 0,
         limit: 0x67,
-        ..segment(0x20, 0xb)
+        ..segment(TSS_SELECTOR, 0xb)
     };
     sregs.gdt.base = entry.gdt;
     sregs.gdt.limit = entry.gdt_limit;

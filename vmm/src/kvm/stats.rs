@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io;
-use std::os::fd::{AsRawFd, FromRawFd};
+use std::os::fd::FromRawFd;
 use std::os::unix::fs::FileExt;
 
 use kvm_ioctls::VcpuFd;
@@ -60,7 +60,6 @@ impl FaultStats {
             .iter()
             .map(|name| find(name))
             .collect::<io::Result<Vec<u64>>>()?;
-        tracing::trace!("statistics of a vCPU at descriptor {}", file.as_raw_fd());
         Ok(FaultStats {
             taken: find(TAKEN)?,
             served,
