@@ -1,13 +1,13 @@
 //! The kernel file: what it is, what it needs, and its way into guest RAM.
 
 use std::fs::File;
-use std::io::{self, Read};
+use std::io::{self, Read, Seek, SeekFrom};
 use std::path::Path;
 
 use linux_loader::loader::bootparam::setup_header;
 use memory::ByteSize;
 use thiserror::Error;
-use vm_memory::GuestMemoryMmap;
+use vm_memory::{Bytes, GuestAddress, GuestMemoryMmap};
 
 use crate::file;
 
@@ -76,9 +76,14 @@ pub enum KernelError {
         /// The end of the RAM that begins at 0.
         ram: ByteSize,
     },
-    /// The kernel could not be copied into guest RAM.
-    #[error("cannot copy it into guest RAM")]
-    Copy(#[source] linux_loader::loader::Error),
+    /// A part of the kernel could not be copied into guest RAM.
+    #[error("cannot copy it into guest RAM at {address:#x}")]
+    Copy {
+        /// Where the part should go.
+        address: u64,
+        /// What guest memory says.
+        source: vm_memory::GuestMemoryError,
+    },
     /// The memory behind a segment that the file has no bytes for could not be cleared.
     #[error("cannot clear guest RAM at {address:#x}")]
     Clear {
@@ -190,9 +195,40 @@ impl Kernel {
     /// Copies it into guest RAM. [`Kernel::check_room`] has succeeded.
     pub(crate) fn load(&mut self, memory: &GuestMemoryMmap<()>) -> Result<(), KernelError> {
         match &self.image {
-            Image::BzImage(_) => bzimage::load(&mut self.file, memory),
+            Image::BzImage(image) => image.load(&mut self.file, memory),
             Image::Elf(image) => image.load(&mut self.file, memory),
         }
+    }
+}
+
+/// Bytes of the kernel's file that go to one place in guest RAM.
+#[derive(Clone, Copy, Debug)]
+struct Part {
+    /// Where they begin in the file.
+    offset: u64,
+    len: u64,
+    /// The guest address that they go to.
+    start: u64,
+}
+
+impl Part {
+    /// Copies them. That they are in the file and that there is RAM for them was checked; the rest is left to the
+    /// file's owner: a file that has shrunk is an error.
+    fn copy(&self, file: &mut File, memory: &GuestMemoryMmap<()>) -> Result<(), KernelError> {
+        if self.len == 0 {
+            return Ok(());
+        }
+        let copy = |source| KernelError::Copy {
+            address: self.start,
+            source,
+        };
+        let len =
+            usize::try_from(self.len).map_err(|_| copy(vm_memory::GuestMemoryError::GuestAddressOverflow))?;
+        file.seek(SeekFrom::Start(self.offset))
+            .map_err(KernelError::Read)?;
+        memory
+            .read_exact_volatile_from(GuestAddress(self.start), file, len)
+            .map_err(copy)
     }
 }
 

@@ -5,11 +5,10 @@
 use std::fs::File;
 
 use linux_loader::loader::bootparam::setup_header;
-use linux_loader::loader::{BzImage as Loader, KernelLoader};
 use memory::layout::KERNEL_START;
-use vm_memory::{ByteValued, GuestAddress, GuestMemoryMmap};
+use vm_memory::{ByteValued, GuestMemoryMmap};
 
-use super::KernelError;
+use super::{KernelError, Part};
 
 const HEADER_OFFSET: usize = 0x1f1;
 const BOOT_FLAG_OFFSET: usize = 0x1fe;
@@ -30,6 +29,8 @@ const SECTOR: u64 = 512;
 #[derive(Debug)]
 pub(super) struct BzImage {
     header: setup_header,
+    /// The protected-mode code.
+    code: Part,
     end: u64,
 }
 
@@ -76,11 +77,16 @@ impl BzImage {
         if size < needed {
             return Err(KernelError::Truncated { needed, size });
         }
+        let code = Part {
+            offset: setup,
+            len: size - setup,
+            start: KERNEL_START,
+        };
         let loaded_end = KERNEL_START
-            .checked_add(size - setup)
+            .checked_add(code.len)
             .ok_or(KernelError::Truncated { needed, size })?;
         let end = loaded_end.max(unpacked_end(&header)?);
-        Ok(BzImage { header, end })
+        Ok(BzImage { header, code, end })
     }
 
     pub(super) fn end(&self) -> u64 {
@@ -102,6 +108,11 @@ impl BzImage {
     pub(super) fn entry(&self) -> u64 {
         KERNEL_START + ENTRY64_OFFSET
     }
+
+    /// Copies the protected-mode code to [`KERNEL_START`].
+    pub(super) fn load(&self, file: &mut File, memory: &GuestMemoryMmap<()>) -> Result<(), KernelError> {
+        self.code.copy(file, memory)
+    }
 }
 
 /// Where the kernel ends that the decompressor makes: `init_size` bytes from the preferred address on, or from the
@@ -121,11 +132,4 @@ fn unpacked_end(header: &setup_header) -> Result<u64, KernelError> {
             field: "pref_address",
             value: header.pref_address,
         })
-}
-
-/// Copies the protected-mode part to [`KERNEL_START`].
-pub(super) fn load(file: &mut File, memory: &GuestMemoryMmap<()>) -> Result<(), KernelError> {
-    Loader::load(memory, Some(GuestAddress(KERNEL_START)), file, None)
-        .map(|_| ())
-        .map_err(KernelError::Copy)
 }

@@ -1,7 +1,7 @@
 //! ELF: `vmlinux` as the kernel's build leaves it, and kernels that are started by PVH.
 //!
-//! linux-loader copies the segments; before that, all numbers in the file are checked here, because the loader trusts
-//! some of them, and because we want to know the room that is needed before there is any memory.
+//! The headers are read once: what is checked before there is any memory is what is copied later. (linux-loader's
+//! loader reads them again, trusts some numbers, and refuses files for others that we have no use for.)
 
 use std::fs::File;
 use std::io::{self, Read, Seek, SeekFrom};
@@ -9,11 +9,10 @@ use std::io::{self, Read, Seek, SeekFrom};
 use linux_loader::elf::{
     EI_CLASS, EI_DATA, ELFCLASS64, ELFDATA2LSB, Elf64_Ehdr, Elf64_Phdr, PT_INTERP, PT_LOAD, PT_NOTE,
 };
-use linux_loader::loader::{Elf as Loader, KernelLoader};
 use memory::layout::KERNEL_START;
 use vm_memory::{ByteValued, Bytes, GuestAddress, GuestMemoryMmap};
 
-use super::{KernelEntry, KernelError};
+use super::{KernelEntry, KernelError, Part};
 
 /// `COMMAND_LINE_SIZE` of x86 less the NUL (`arch/x86/include/asm/setup.h`): ELF files have no header that says it.
 pub(super) const CMDLINE_LIMIT: u64 = 2047;
@@ -35,16 +34,19 @@ const PVH_NOTE_NAME: &[u8] = b"Xen\0";
 /// One part of the kernel in guest RAM.
 #[derive(Clone, Copy, Debug)]
 struct Segment {
-    start: u64,
-    /// The end of the bytes that come from the file.
-    file_end: u64,
-    /// The end of the segment: what is left is zero.
+    part: Part,
+    /// The end of the segment: what is left behind the bytes from the file is zero.
     end: u64,
 }
 
 impl Segment {
+    /// The end of the bytes that come from the file.
+    fn file_end(&self) -> u64 {
+        self.part.start + self.part.len
+    }
+
     fn contains(&self, address: u64) -> bool {
-        (self.start..self.file_end).contains(&address)
+        (self.part.start..self.file_end()).contains(&address)
     }
 }
 
@@ -104,11 +106,12 @@ impl Elf {
     /// matters when RAM holds what an earlier run of the machine left.
     pub(super) fn load(&self, file: &mut File, memory: &GuestMemoryMmap<()>) -> Result<(), KernelError> {
         for segment in &self.segments {
-            clear(memory, segment.file_end, segment.end)?;
+            clear(memory, segment.file_end(), segment.end)?;
         }
-        Loader::load(memory, None, file, None)
-            .map(|_| ())
-            .map_err(KernelError::Copy)
+        for segment in &self.segments {
+            segment.part.copy(file, memory)?;
+        }
+        Ok(())
     }
 }
 
@@ -158,8 +161,11 @@ fn segment(header: &Elf64_Phdr, size: u64) -> Result<Segment, KernelError> {
     }
     match start.checked_add(header.p_memsz) {
         Some(end) => Ok(Segment {
-            start,
-            file_end: start + header.p_filesz,
+            part: Part {
+                offset: header.p_offset,
+                len: header.p_filesz,
+                start,
+            },
             end,
         }),
         None => Err(KernelError::Header {
