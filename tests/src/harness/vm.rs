@@ -26,6 +26,7 @@ pub struct Launch {
     wrapper: Vec<OsString>,
     arguments: Vec<OsString>,
     environment: Vec<(OsString, OsString)>,
+    kernel_words: Option<String>,
     qmp: bool,
 }
 
@@ -38,6 +39,7 @@ impl Launch {
             wrapper: Vec::new(),
             arguments: Vec::new(),
             environment: Vec::new(),
+            kernel_words: None,
             qmp: false,
         }
     }
@@ -54,11 +56,21 @@ impl Launch {
 
     /// With a kernel and the guest's initramfs.
     pub fn kernel(path: impl AsRef<OsStr>) -> Launch {
-        let launch = Launch::new()
+        let mut launch = Launch::new()
             .arg("-kernel")
             .arg(path)
             .args(["-initrd", names::GUEST]);
-        launch.args(["-append", COMMAND_LINE])
+        launch.kernel_words = Some(COMMAND_LINE.to_owned());
+        launch
+    }
+
+    /// With more words on the kernel's command line.
+    #[must_use]
+    pub fn append(mut self, words: &str) -> Launch {
+        let line = self.kernel_words.get_or_insert_default();
+        line.push(' ');
+        line.push_str(words);
+        self
     }
 
     /// With another program than [`PROGRAM`] says.
@@ -114,6 +126,9 @@ impl Launch {
     pub fn start(self) -> Result<Vm> {
         let directory = tempfile::tempdir().map_err(Error::file("create", Path::new("/tmp")))?;
         let mut arguments = self.arguments;
+        if let Some(words) = self.kernel_words {
+            arguments.extend(["-append".into(), words.into()]);
+        }
         let socket = directory.path().join("qmp");
         if self.qmp {
             arguments.extend([
