@@ -32,6 +32,16 @@ pub enum Request {
     Verify(String),
     /// Give the memory under a name back.
     Free(String),
+    /// Write two zeroes to a place in a file, as to a doorbell behind it, as often as that goes in so many
+    /// milliseconds; the answer is how often that was.
+    Ring {
+        /// The file.
+        path: String,
+        /// The place in it, in bytes.
+        offset: u64,
+        /// For how long.
+        milliseconds: u64,
+    },
     /// Switch the machine off.
     PowerOff,
     /// Reset the machine.
@@ -50,6 +60,11 @@ impl fmt::Display for Request {
             } => write!(out, "fill {name} {seed} {mebibytes}"),
             Request::Verify(name) => write!(out, "verify {name}"),
             Request::Free(name) => write!(out, "free {name}"),
+            Request::Ring {
+                path,
+                offset,
+                milliseconds,
+            } => write!(out, "ring {path} {offset} {milliseconds}"),
             Request::PowerOff => out.write_str("poweroff"),
             Request::Reboot => out.write_str("reboot"),
         }
@@ -71,6 +86,11 @@ impl Request {
             },
             ("verify", [name]) => Request::Verify((*name).to_owned()),
             ("free", [name]) => Request::Free((*name).to_owned()),
+            ("ring", [path, offset, milliseconds]) => Request::Ring {
+                path: (*path).to_owned(),
+                offset: offset.parse().ok()?,
+                milliseconds: milliseconds.parse().ok()?,
+            },
             ("poweroff", []) => Request::PowerOff,
             ("reboot", []) => Request::Reboot,
             _ => return None,

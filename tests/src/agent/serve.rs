@@ -3,7 +3,9 @@
 use std::collections::HashMap;
 use std::fs;
 use std::io::{self, BufRead, BufReader, Read, Write};
+use std::os::unix::fs::FileExt;
 use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 
 use rustix::system::{RebootCommand, reboot};
 
@@ -68,6 +70,14 @@ impl<W: Write> Agent<W> {
                 Some(_) => Ok(0),
                 None => self.say(id, &format!("no memory is called {name}"), 1),
             },
+            Request::Ring {
+                path,
+                offset,
+                milliseconds,
+            } => match ring(path, *offset, Duration::from_millis(*milliseconds)) {
+                Ok(count) => self.say(id, &count.to_string(), 0),
+                Err(error) => self.say(id, &format!("{path}: {error}"), 1),
+            },
             Request::PowerOff => self.leave(id, RebootCommand::PowerOff),
             Request::Reboot => self.leave(id, RebootCommand::Restart),
         }
@@ -124,6 +134,17 @@ impl<W: Write> Agent<W> {
         writeln!(self.console, "{}", Reply::Line(text.to_owned()).line(id))?;
         Ok(status)
     }
+}
+
+fn ring(path: &str, offset: u64, time: Duration) -> io::Result<u64> {
+    let file = fs::OpenOptions::new().write(true).open(path)?;
+    let start = Instant::now();
+    let mut count = 0;
+    while start.elapsed() < time {
+        file.write_all_at(&[0; 2], offset)?;
+        count += 1;
+    }
+    Ok(count)
 }
 
 fn memory() -> Option<Memory> {

@@ -12,6 +12,11 @@ fn requests_survive_the_wire() {
         },
         Request::Verify("big".into()),
         Request::Free("big".into()),
+        Request::Ring {
+            path: "/sys/config".into(),
+            offset: 80,
+            milliseconds: 500,
+        },
         Request::PowerOff,
         Request::Reboot,
     ];

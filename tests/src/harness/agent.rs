@@ -68,6 +68,26 @@ impl<W: Write> Agent<W> {
         self.ask(&Request::Free(name.to_owned()), PATTERN).map(drop)
     }
 
+    /// Sends off [`Request::Ring`]; [`Agent::rung`] waits for it.
+    pub fn ring(&mut self, path: &str, offset: u64, time: Duration) -> Result<u32> {
+        let milliseconds = u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+        self.send(&Request::Ring {
+            path: path.to_owned(),
+            offset,
+            milliseconds,
+        })
+    }
+
+    /// How often the guest rang, once it is through.
+    pub fn rung(&mut self, id: u32) -> Result<u64> {
+        let (status, text) = self.answer(id, "ring", ANSWER)?;
+        text.trim().parse().map_err(|_| Error::Agent {
+            request: "ring".to_owned(),
+            status,
+            output: text,
+        })
+    }
+
     /// Switches the guest off; there is no answer.
     pub fn power_off(&mut self) -> Result<()> {
         self.send(&Request::PowerOff).map(drop)
@@ -91,9 +111,13 @@ impl<W: Write> Agent<W> {
 
     fn request(&mut self, request: &Request, patience: Duration) -> Result<(i32, String)> {
         let id = self.send(request)?;
+        self.answer(id, &request.to_string(), patience)
+    }
+
+    fn answer(&mut self, id: u32, request: &str, patience: Duration) -> Result<(i32, String)> {
         let mut output = String::new();
+        let what = format!("answer to `{request}`");
         loop {
-            let what = format!("answer to `{request}`");
             let reply = self.console.wait_line(&what, patience, |line| {
                 Reply::parse(line)
                     .filter(|(answered, _)| *answered == id)
