@@ -50,8 +50,8 @@ const DEFLATE: usize = 1;
 impl<'a> Rig<'a> {
     fn new(ram: &'a Ram, features: u64) -> Rig<'a> {
         let spec = BalloonSpec {
-            id: "balloon0".into(),
             deflate_on_oom: true,
+            ..BalloonSpec::new("balloon0")
         };
         let (handle, balloon) = Balloon::new(spec, ram.clone(), Box::new(|_| {})).unwrap();
         let lines = (0..3)

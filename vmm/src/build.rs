@@ -225,7 +225,12 @@ fn add_balloon(
     let (handle, balloon) = Balloon::new(
         spec.clone(),
         ram.clone(),
-        Box::new(move |BalloonNews::Actual(actual)| news.send(News::BalloonActual(actual))),
+        Box::new(move |balloon| match balloon {
+            BalloonNews::Actual(actual) => news.send(News::BalloonActual(actual)),
+            BalloonNews::Stalled(_) | BalloonNews::Distress(_) | BalloonNews::StatsUpdated => {
+                tracing::info!("balloon: {balloon:?}");
+            }
+        }),
     )?;
     let place = places
         .place(balloon.description().vectors(), vm.routes())

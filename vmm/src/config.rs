@@ -139,8 +139,8 @@ impl Config {
             monitor,
             qmp,
             balloon: balloon.map(|arg| BalloonSpec {
-                id: arg.id,
                 deflate_on_oom: arg.deflate_on_oom,
+                ..BalloonSpec::new(arg.id)
             }),
             start_paused: args.start_paused,
             verbose: args.verbose,

@@ -87,8 +87,8 @@ pub fn balloon_pages_in(ram: &Ram, data: &[u8]) {
     let mut bytes = Bytes(data);
     let faults = Faults::new();
     let spec = BalloonSpec {
-        id: "fuzz".into(),
         deflate_on_oom: bytes.u8() & 1 != 0,
+        ..BalloonSpec::new("fuzz")
     };
     let (handle, mut balloon) = Balloon::new(spec, ram.clone(), Box::new(|_| {})).unwrap();
     let mut drivers = RINGS.map(|base| DriverQueue::new(ram, base, SIZE));
@@ -211,8 +211,8 @@ fn serve(
 pub fn virtio_registers(data: &[u8]) {
     let ram = empty_ram();
     let spec = BalloonSpec {
-        id: "fuzz".into(),
         deflate_on_oom: true,
+        ..BalloonSpec::new("fuzz")
     };
     let (_, balloon) = Balloon::new(spec, ram.clone(), Box::new(|_| {})).unwrap();
     let vectors = (0..3)

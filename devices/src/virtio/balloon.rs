@@ -4,14 +4,13 @@
 //! inflate queue, or takes pages back through the deflate queue. What the driver says it has given is a claim
 //! (`actual`); what was really discarded is counted apart.
 
-use std::io;
 use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::Instant;
 
 use memory::ram::Ram;
 use memory::size::ByteSize;
-use thiserror::Error;
 use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 
 use crate::fault::Faults;
@@ -19,15 +18,30 @@ use crate::fault::Faults;
 use super::queue::{QueueError, VirtQueue};
 use super::{Description, Memory, VirtioDevice};
 
+#[allow(dead_code, reason = "served from the next commit on")]
+mod controller;
 mod handle;
+#[allow(dead_code, reason = "served from the next commit on")]
+mod inhibit;
+mod news;
 mod pages;
 mod queues;
+mod report;
+mod shared;
+mod spec;
+#[allow(dead_code, reason = "served from the next commit on")]
+mod stats;
 
-pub use handle::{BalloonCounters, BalloonHandle};
+pub use handle::BalloonHandle;
+pub use inhibit::InhibitGuard;
+pub use news::{BalloonNews, DistressReport, StallReason, StallReport};
+pub use report::{BalloonCounters, BalloonReport, BalloonState, ReportingState};
+pub use spec::{BalloonError, BalloonSpec, Reporting};
+pub use stats::{GuestStats, STAT_NAMES, Stat};
 
-use handle::Shared;
 use pages::Pages;
 use queues::Role;
+use shared::Shared;
 
 /// VIRTIO_BALLOON_F_MUST_TELL_HOST: the driver waits for the device before it takes a page back.
 pub const F_MUST_TELL_HOST: u64 = 1 << 0;
@@ -55,42 +69,6 @@ pub(super) const PAGE: u64 = 4096;
 const CONFIG_BYTES: usize = 8;
 const NUM_PAGES: Range<usize> = 0..4;
 const ACTUAL: Range<usize> = 4..8;
-
-/// What the user says about a balloon.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct BalloonSpec {
-    /// Its name.
-    pub id: String,
-    /// Whether the guest may deflate it when it runs out of memory.
-    pub deflate_on_oom: bool,
-}
-
-/// What a balloon has to tell.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum BalloonNews {
-    /// The guest changed how much memory it has, to this size: RAM less what it claims to have given.
-    Actual(ByteSize),
-}
-
-/// Errors of making or setting a balloon; never caused by a guest.
-#[derive(Debug, Error)]
-#[non_exhaustive]
-pub enum BalloonError {
-    /// No eventfd can be had.
-    #[error("cannot make the event of balloon '{id}'")]
-    CreateEvent {
-        /// The balloon.
-        id: String,
-        /// What the host said.
-        source: io::Error,
-    },
-    /// A guest cannot run on nothing.
-    #[error("balloon '{id}' expects a size above 0")]
-    SetTarget {
-        /// The balloon.
-        id: String,
-    },
-}
 
 /// Called with each piece of news, from the device's thread; has to return quickly.
 pub type OnNews = Box<dyn Fn(BalloonNews) + Send>;
@@ -121,14 +99,13 @@ impl Balloon {
     /// A balloon over all of `ram`, with nothing in it, and the handle to set and ask it.
     ///
     /// # Errors
-    /// When no eventfd can be had.
+    /// When no eventfd can be had, or the first target cannot be.
     pub fn new(spec: BalloonSpec, ram: Ram, news: OnNews) -> Result<(BalloonHandle, Balloon), BalloonError> {
         let event = EventFd::new(EFD_NONBLOCK);
         let event = event.map_err(|source| BalloonError::CreateEvent {
             id: spec.id.clone(),
             source,
         })?;
-        let shared = Arc::new(Shared::new(spec.id.clone(), ram.size(), event));
         let mut features = 0;
         if spec.deflate_on_oom {
             features |= F_DEFLATE_ON_OOM;
@@ -137,6 +114,7 @@ impl Balloon {
         if ram.huge_backing() {
             features |= F_MUST_TELL_HOST;
         }
+        let shared = Arc::new(Shared::new(&spec, ram.size(), features, event)?);
         let pages = Pages::new(ram, Arc::clone(&shared));
         let handle = BalloonHandle::new(Arc::clone(&shared));
         let balloon = Balloon {
@@ -154,10 +132,13 @@ impl Balloon {
     /// Takes what the driver says is in the balloon, in pages, and tells it on if it is news.
     fn set_claim(&mut self, pages: u32) {
         self.config[ACTUAL].copy_from_slice(&pages.to_le_bytes());
-        let claimed = (u64::from(pages) * PAGE).min(self.shared.ram.bytes());
-        if self.shared.claimed.swap(claimed, Ordering::Relaxed) != claimed {
-            (self.news)(BalloonNews::Actual(self.shared.actual()));
-            if claimed == 0 {
+        let mut controller = self.shared.controller();
+        let changed = controller.claim(Instant::now(), u64::from(pages) * PAGE);
+        let actual = ByteSize::from_bytes(controller.actual());
+        drop(controller);
+        if changed {
+            (self.news)(BalloonNews::Actual(actual));
+            if pages == 0 {
                 self.pages.all_in_use();
             }
         }
@@ -187,11 +168,12 @@ impl VirtioDevice for Balloon {
     fn activate(&mut self, features: u64) {
         self.accepted = features;
         self.pages.set_must_tell_host(features & F_MUST_TELL_HOST != 0);
-        self.shared.ready.store(true, Ordering::Relaxed);
+        self.shared.accepted.store(features, Ordering::Relaxed);
+        self.shared.controller().set_driver(Instant::now(), true);
     }
 
     fn handle_event(&mut self) {
-        self.config[NUM_PAGES].copy_from_slice(&self.shared.pages_wanted().to_le_bytes());
+        self.config[NUM_PAGES].copy_from_slice(&self.shared.controller().pages_wanted().to_le_bytes());
     }
 
     fn config_written(&mut self, config: &[u8]) {
@@ -220,7 +202,8 @@ impl VirtioDevice for Balloon {
 
     fn reset(&mut self) {
         self.accepted = 0;
-        self.shared.ready.store(false, Ordering::Relaxed);
+        self.shared.accepted.store(0, Ordering::Relaxed);
+        self.shared.controller().set_driver(Instant::now(), false);
         self.pages.reset();
         self.set_claim(0);
     }

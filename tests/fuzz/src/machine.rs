@@ -31,10 +31,7 @@ impl Machine {
     #[expect(clippy::new_without_default, reason = "it takes memory")]
     pub fn new() -> Machine {
         let ram = anonymous_ram(16);
-        let spec = BalloonSpec {
-            id: "balloon0".into(),
-            deflate_on_oom: false,
-        };
+        let spec = BalloonSpec::new("balloon0");
         let (balloon, _) = Balloon::new(spec, ram.clone(), Box::new(|_| ())).expect("a balloon");
         Machine {
             state: RunState::Running,

@@ -101,10 +101,7 @@ pub(super) fn fake() -> Fake {
         dump: true,
     };
     let ram = Ram::open(vec![spec], &()).unwrap();
-    let spec = BalloonSpec {
-        id: "balloon0".to_owned(),
-        deflate_on_oom: false,
-    };
+    let spec = BalloonSpec::new("balloon0");
     let (balloon, _) = Balloon::new(spec, ram.clone(), Box::new(|_| ())).unwrap();
     Fake {
         state: RunState::Running,

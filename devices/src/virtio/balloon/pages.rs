@@ -13,7 +13,7 @@ use crate::fault::{Faults, GuestFault};
 
 use super::super::Memory;
 use super::super::queue::{Chain, QueueError, VirtQueue};
-use super::handle::Shared;
+use super::shared::Shared;
 
 /// Page numbers that one descriptor may carry: what Linux sends at most.
 pub(super) const MAX_PFNS: usize = 256;
@@ -78,7 +78,10 @@ impl Pages {
             for range in &self.ranges {
                 self.partial.remove(*range);
             }
-            self.shared.partial.store(self.partial.bytes(), Ordering::Relaxed);
+            self.shared
+                .counters
+                .partial
+                .store(self.partial.bytes(), Ordering::Relaxed);
         } else {
             // Some page is the guest's again, and we do not know which: no large page may count as complete.
             self.forget();
@@ -100,7 +103,10 @@ impl Pages {
             self.partial.insert(*range, &mut self.complete);
         }
         if self.must_tell_host {
-            self.shared.partial.store(self.partial.bytes(), Ordering::Relaxed);
+            self.shared
+                .counters
+                .partial
+                .store(self.partial.bytes(), Ordering::Relaxed);
         } else {
             // Once the chains are back, the driver may use any of these pages again without a word.
             for range in &self.ranges {
@@ -110,10 +116,17 @@ impl Pages {
         if !self.complete.is_empty() {
             let released = self.ram.release(&self.complete);
             self.shared
+                .counters
                 .discarded
                 .fetch_add(released.discarded, Ordering::Relaxed);
-            self.shared.refused.fetch_add(released.refused, Ordering::Relaxed);
-            self.shared.failed.fetch_add(released.failed, Ordering::Relaxed);
+            self.shared
+                .counters
+                .refused
+                .fetch_add(released.refused, Ordering::Relaxed);
+            self.shared
+                .counters
+                .failed
+                .fetch_add(released.failed, Ordering::Relaxed);
             if released.outside > 0 {
                 faults.count(GuestFault::BalloonOutside {
                     bytes: released.outside,
@@ -136,7 +149,7 @@ impl Pages {
 
     fn forget(&mut self) {
         self.partial.clear();
-        self.shared.partial.store(0, Ordering::Relaxed);
+        self.shared.counters.partial.store(0, Ordering::Relaxed);
     }
 
     /// Collects heads and page numbers of every chain that is available. Returns whether all of them were understood;

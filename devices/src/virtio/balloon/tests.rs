@@ -24,8 +24,8 @@ const DEFLATE: usize = 1;
 
 fn spec() -> BalloonSpec {
     BalloonSpec {
-        id: "balloon0".into(),
         deflate_on_oom: true,
+        ..BalloonSpec::new("balloon0")
     }
 }
 
@@ -34,7 +34,11 @@ type News = Arc<Mutex<Vec<u64>>>;
 fn balloon(ram: &Ram) -> (BalloonHandle, Balloon, News) {
     let news = News::default();
     let log = Arc::clone(&news);
-    let on_news = move |BalloonNews::Actual(size)| log.lock().unwrap().push(size.bytes());
+    let on_news = move |news| {
+        if let BalloonNews::Actual(size) = news {
+            log.lock().unwrap().push(size.bytes());
+        }
+    };
     let (handle, balloon) = Balloon::new(spec(), ram.clone(), Box::new(on_news)).unwrap();
     (handle, balloon, news)
 }
