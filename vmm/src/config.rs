@@ -10,8 +10,10 @@ use memory::size::ByteSize;
 use crate::cli::Args;
 use crate::cli::channel::{MonitorArg, QmpArg, SerialArg};
 
+pub use self::balloon::BalloonMismatch;
 pub use self::memory_plan::MemoryError;
 
+mod balloon;
 mod memory_plan;
 
 /// Why a command line makes no machine.
@@ -23,6 +25,9 @@ pub enum Error {
     /// Memory options that do not fit together.
     #[error(transparent)]
     Memory(#[from] MemoryError),
+    /// A balloon that does not fit the guest's memory.
+    #[error(transparent)]
+    Balloon(#[from] BalloonMismatch),
     /// More than one of something of which there is one.
     #[error("{option} was given {count} times, but there is only one {what}")]
     TooMany {
@@ -125,6 +130,9 @@ impl Config {
             .collect();
         check_sockets(&monitor, &qmp)?;
         let balloon = only("-device virtio-balloon-pci", "balloon", args.device)?;
+        let balloon = balloon
+            .map(|arg| balloon::spec(arg, memory.size, &memory.backends))
+            .transpose()?;
         Ok(Config {
             name: args.name,
             vcpus: args.smp.unwrap_or(1),
@@ -138,10 +146,7 @@ impl Config {
             serial,
             monitor,
             qmp,
-            balloon: balloon.map(|arg| BalloonSpec {
-                deflate_on_oom: arg.deflate_on_oom,
-                ..BalloonSpec::new(arg.id)
-            }),
+            balloon,
             start_paused: args.start_paused,
             verbose: args.verbose,
             warnings,

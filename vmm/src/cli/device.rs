@@ -1,18 +1,37 @@
 //! `-device`.
 
+use std::time::Duration;
+
+use memory::size::{ByteSize, SizeUnit};
+
 use super::keyval;
 use super::near;
-use super::properties::BALLOON;
+use super::properties::{BALLOON, Properties};
 use super::value::ValueError;
 
-/// `-device virtio-balloon-pci`.
+/// `-device virtio-balloon-pci`, as typed: what depends on the guest's memory is decided with it.
 #[derive(Clone, Debug, PartialEq)]
 pub struct BalloonArg {
     /// `id=`.
     pub id: String,
+    /// `initial=`.
+    pub initial: Option<ByteSize>,
+    /// `min=`.
+    pub min: ByteSize,
     /// `deflate-on-oom=`.
     pub deflate_on_oom: bool,
+    /// `deflate-on-distress=`.
+    pub deflate_on_distress: bool,
+    /// `free-page-reporting=`.
+    pub reporting: Option<bool>,
+    /// `page-poison=`.
+    pub page_poison: bool,
+    /// `guest-stats-polling-interval=`, or what `deflate-on-distress=` needs; 0 for never.
+    pub stats_interval: Duration,
 }
+
+/// How often a guest is asked whether it is in distress, unless something else was said.
+const DISTRESS_INTERVAL: Duration = Duration::from_secs(1);
 
 /// Both names that QEMU has for it.
 const BALLOON_NAMES: [&str; 2] = ["virtio-balloon-pci", "virtio-balloon"];
@@ -44,46 +63,43 @@ pub fn device(text: &str) -> Result<BalloonArg, ValueError> {
             why: "without migration nothing can use a hint safely",
         });
     }
+    let switch = |name, default| properties.switch(name).map(|value| value.unwrap_or(default));
+    let deflate_on_distress = switch("deflate-on-distress", false)?;
     Ok(BalloonArg {
         id: properties.id("id")?.unwrap_or_else(|| "balloon0".to_owned()),
-        deflate_on_oom: properties.switch("deflate-on-oom")?.unwrap_or(false),
+        initial: some_memory(&properties, "initial")?,
+        min: some_memory(&properties, "min")?.unwrap_or_default(),
+        deflate_on_oom: switch("deflate-on-oom", false)?,
+        deflate_on_distress,
+        reporting: properties.switch("free-page-reporting")?,
+        page_poison: switch("page-poison", true)?,
+        stats_interval: stats_interval(&properties, deflate_on_distress)?,
     })
 }
 
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn reads_the_balloon() {
-        let arg = device("virtio-balloon-pci,id=b,deflate-on-oom").unwrap();
-        assert_eq!(
-            arg,
-            BalloonArg {
-                id: "b".to_owned(),
-                deflate_on_oom: true
-            }
-        );
-        let arg = device("driver=virtio-balloon,free-page-hint=off").unwrap();
-        assert_eq!(
-            arg,
-            BalloonArg {
-                id: "balloon0".to_owned(),
-                deflate_on_oom: false
-            }
-        );
-    }
-
-    #[test]
-    fn says_what_is_near_or_refused() {
-        let text = |text| device(text).unwrap_err().to_string();
-        assert_eq!(
-            text("virtio-baloon-pci"),
-            "unknown device 'virtio-baloon-pci', did you mean 'virtio-balloon-pci'?; known: virtio-balloon-pci"
-        );
-        assert!(text("virtio-balloon,deflate-on-omm=on").contains("did you mean 'deflate-on-oom'?"));
-        assert!(text("virtio-balloon,free-page-hint=on").contains("without migration"));
-        assert!(text("virtio-balloon,id=0x").contains("id=0x: expected a letter"));
-        assert_eq!(text("id=x"), "-device needs 'driver=…'");
+/// Guests with less than a MiB do not run: whoever asks for one forgot a suffix.
+fn some_memory(properties: &Properties, name: &str) -> Result<Option<ByteSize>, ValueError> {
+    match properties.size(name, SizeUnit::Byte)? {
+        Some(size) if size < ByteSize::mib(1) => {
+            Err(properties.wrong(name, "at least 1M; a bare number counts bytes"))
+        }
+        size => Ok(size),
     }
 }
+
+fn stats_interval(properties: &Properties, deflate_on_distress: bool) -> Result<Duration, ValueError> {
+    match (
+        properties.seconds("guest-stats-polling-interval")?,
+        deflate_on_distress,
+    ) {
+        (Some(Duration::ZERO), true) => Err(ValueError::Conflict(
+            "deflate-on-distress=on needs statistics: guest-stats-polling-interval=0 turns them off",
+        )),
+        (Some(interval), _) => Ok(interval),
+        (None, true) => Ok(DISTRESS_INTERVAL),
+        (None, false) => Ok(Duration::ZERO),
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,5 +1,7 @@
 //! Every property that an option's `key=value` list may have: one row each, for the check and for the help.
 
+use std::time::Duration;
+
 use memory::size::{ByteSize, SizeUnit};
 
 use super::keyval::{self, Pair};
@@ -183,8 +185,14 @@ pub const BALLOON: Family = Family {
     owner: "virtio-balloon-pci",
     rows: &[&[
         row("id", "NAME", "balloon0", "", "name of the device", "balloon0"),
+        row("initial", "SIZE", "all RAM", "bytes", "first target: what the guest is to keep", "256M"),
+        row("min", "SIZE", "0", "bytes", "floor: no target may be below it", "128M"),
         row("deflate-on-oom", "on|off", "off", "", "the guest may take memory back when it runs out", "on"),
+        row("deflate-on-distress", "on|off", "off", "", "give all back when the statistics show a guest in need", "on"),
+        row("free-page-reporting", "on|off", "on; off with prealloc", "", "the guest reports free pages, which go to the host", "on"),
         row("free-page-hint", "off", "off", "", "hints are unsafe without migration, which is not there", "off"),
+        row("page-poison", "on|off", "on", "", "the guest may say what its free pages contain", "on"),
+        row("guest-stats-polling-interval", "SECONDS", "0; 1 with deflate-on-distress", "", "how often to ask for statistics; 0: when read", "5"),
     ]],
 };
 
@@ -288,6 +296,17 @@ impl Properties {
                 value: value.to_owned(),
                 source,
             })
+        };
+        self.text(name).map(read).transpose()
+    }
+
+    /// `name` as a whole number of seconds, as many as QEMU's timers take.
+    pub fn seconds(&self, name: &str) -> Result<Option<Duration>, ValueError> {
+        let read = |value: &str| {
+            value
+                .parse()
+                .map(|seconds: u32| Duration::from_secs(seconds.into()))
+                .map_err(|_| self.wrong(name, "seconds, a whole number up to 4294967295"))
         };
         self.text(name).map(read).transpose()
     }

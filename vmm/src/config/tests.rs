@@ -1,5 +1,6 @@
 use std::ffi::OsString;
 
+use devices::virtio::balloon::Reporting;
 use memory::backend::{BackendKind, MergeRequest};
 
 use super::*;
@@ -174,6 +175,53 @@ fn refuses_two_of_what_there_is_one() {
     assert_eq!(
         text("-qmp unix:a -monitor unix:a"),
         "the socket 'a' is used twice"
+    );
+}
+
+#[test]
+fn gives_the_balloon_what_the_memory_allows() {
+    let balloon = |line: &str| config(&format!("-m 512 {line}")).unwrap().balloon.unwrap();
+    let all = balloon("-device virtio-balloon-pci,min=64M,initial=512M,page-poison=off");
+    assert_eq!(
+        (all.min, all.initial, all.page_poison),
+        (ByteSize::mib(64), Some(ByteSize::mib(512)), false)
+    );
+    let plain = balloon("-device virtio-balloon-pci");
+    assert_eq!(
+        (plain.min, plain.initial, plain.page_poison),
+        (ByteSize::default(), None, true)
+    );
+    let refused = |properties: &str| text(&format!("-m 512 -device virtio-balloon-pci,id=b,{properties}"));
+    assert_eq!(
+        refused("initial=513M"),
+        "balloon 'b': initial=513 MiB is more than the guest's RAM of 512 MiB"
+    );
+    assert_eq!(
+        refused("min=1G"),
+        "balloon 'b': min=1 GiB is more than the guest's RAM of 512 MiB"
+    );
+    assert_eq!(
+        refused("min=256M,initial=255M"),
+        "balloon 'b': initial=255 MiB is below the floor, min=256 MiB"
+    );
+}
+
+#[test]
+fn has_free_pages_reported_unless_they_shall_stay() {
+    let reporting = |line: &str| config(line).unwrap().balloon.unwrap().reporting;
+    let device = "-device virtio-balloon-pci";
+    assert_eq!(reporting(device), Reporting::On);
+    assert_eq!(
+        reporting(&format!("{device},free-page-reporting=off")),
+        Reporting::Off("free-page-reporting=off".to_owned())
+    );
+    let Reporting::Off(why) = reporting(&format!("{device} -mem-prealloc")) else {
+        panic!("preallocated memory would be given back")
+    };
+    assert!(why.contains("'ram' is preallocated"), "{why}");
+    assert_eq!(
+        reporting(&format!("{device},free-page-reporting=on -mem-prealloc")),
+        Reporting::On
     );
 }
 

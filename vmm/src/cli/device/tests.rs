@@ -1,0 +1,63 @@
+use super::*;
+
+fn plain() -> BalloonArg {
+    BalloonArg {
+        id: "balloon0".to_owned(),
+        initial: None,
+        min: ByteSize::default(),
+        deflate_on_oom: false,
+        deflate_on_distress: false,
+        reporting: None,
+        page_poison: true,
+        stats_interval: Duration::ZERO,
+    }
+}
+
+#[test]
+fn reads_the_balloon() {
+    assert_eq!(
+        device("driver=virtio-balloon,free-page-hint=off").unwrap(),
+        plain()
+    );
+    let all = "virtio-balloon-pci,id=b,initial=256M,min=128M,deflate-on-oom,deflate-on-distress=on,\
+               free-page-reporting=off,page-poison=off,guest-stats-polling-interval=5";
+    let expected = BalloonArg {
+        id: "b".to_owned(),
+        initial: Some(ByteSize::mib(256)),
+        min: ByteSize::mib(128),
+        deflate_on_oom: true,
+        deflate_on_distress: true,
+        reporting: Some(false),
+        page_poison: false,
+        stats_interval: Duration::from_secs(5),
+    };
+    assert_eq!(device(all).unwrap(), expected);
+}
+
+#[test]
+fn distress_shows_in_statistics_only() {
+    let arg = device("virtio-balloon-pci,deflate-on-distress=on").unwrap();
+    assert_eq!(arg.stats_interval, Duration::from_secs(1));
+    let error =
+        device("virtio-balloon-pci,deflate-on-distress=on,guest-stats-polling-interval=0").unwrap_err();
+    assert!(error.to_string().contains("needs statistics"), "{error}");
+}
+
+#[test]
+fn says_what_is_near_or_refused() {
+    let text = |text: &str| device(text).unwrap_err().to_string();
+    assert_eq!(
+        text("virtio-baloon-pci"),
+        "unknown device 'virtio-baloon-pci', did you mean 'virtio-balloon-pci'?; known: virtio-balloon-pci"
+    );
+    assert!(text("virtio-balloon,deflate-on-omm=on").contains("did you mean 'deflate-on-oom'?"));
+    assert!(text("virtio-balloon,free-page-hint=on").contains("without migration"));
+    assert!(text("virtio-balloon,id=0x").contains("id=0x: expected a letter"));
+    assert!(text("virtio-balloon,initial=256").contains("initial=256: expected at least 1M"));
+    assert!(text("virtio-balloon,min=1023K").contains("at least 1M"));
+    for interval in ["-1", "1.5", "5s", "4294967296", ""] {
+        let wrong = text(&format!("virtio-balloon,guest-stats-polling-interval={interval}"));
+        assert!(wrong.contains("expected seconds"), "{wrong}");
+    }
+    assert_eq!(text("id=x"), "-device needs 'driver=…'");
+}
