@@ -11,7 +11,7 @@ use devices::pci::{CONFIG_PORT, CONFIG_PORTS, PciError, PciRoot};
 use devices::power::{KEYBOARD_PORT, KeyboardReset, POWER_PORTS, Power};
 use devices::serial::{SERIAL_PORTS, SerialPort};
 use devices::virtio::VirtioDevice;
-use devices::virtio::balloon::{Balloon, BalloonError, BalloonHandle, BalloonNews};
+use devices::virtio::balloon::{Balloon, BalloonError, BalloonHandle};
 use devices::virtio::pci::VirtioPci;
 use memory::layout;
 use memory::ram::Ram;
@@ -225,12 +225,7 @@ fn add_balloon(
     let (handle, balloon) = Balloon::new(
         spec.clone(),
         ram.clone(),
-        Box::new(move |balloon| match balloon {
-            BalloonNews::Actual(actual) => news.send(News::BalloonActual(actual)),
-            BalloonNews::Stalled(_) | BalloonNews::Distress(_) | BalloonNews::StatsUpdated => {
-                tracing::info!("balloon: {balloon:?}");
-            }
-        }),
+        Box::new(move |told| news.send(News::Balloon(told))),
     )?;
     let place = places
         .place(balloon.description().vectors(), vm.routes())

@@ -7,30 +7,34 @@
 use std::collections::BTreeMap;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Instant, SystemTime};
 
 use rustix::buffer::spare_capacity;
 use rustix::event::epoll::{self, EventData, EventFlags};
 use rustix::event::{EventfdFlags, eventfd};
 use rustix::io::Errno;
-use rustix::time::{
-    Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec, timerfd_create, timerfd_settime,
-};
+use rustix::time::Timespec;
 
+use self::alarm::Alarm;
 use self::client::{Client, Fate, Language};
-use self::event::{Event, RateLimit};
+use self::event::Event;
+use self::limit::Limits;
 use self::socket::{Listener, SocketError};
 use self::target::Target;
 use self::terminal::Terminal;
 use crate::config::{Config, MonitorSpec};
 
+mod alarm;
+mod balloon_report;
 mod client;
 pub mod command;
 pub mod event;
+mod limit;
 mod lines;
 mod memory_report;
 pub mod monitor;
 pub mod qmp;
+mod qom;
 mod session;
 pub mod socket;
 pub mod target;
@@ -72,7 +76,7 @@ fn prepare<E: Into<io::Error>>(what: &'static str) -> impl Fn(E) -> Error {
 /// `FIRST_LISTENER` on.
 type Token = u64;
 const WAKE: Token = 0;
-const TIMER: Token = 1;
+const ALARM: Token = 1;
 const FIRST_LISTENER: Token = 2;
 const FIRST_CLIENT: Token = 1 << 32;
 
@@ -82,14 +86,14 @@ pub struct Control {
     epoll: OwnedFd,
     /// Readable while a client has requests that wait for its next turn.
     wake: OwnedFd,
-    /// Readable when a `BALLOON_CHANGE` has waited long enough.
-    timer: OwnedFd,
+    /// Rings when an event or an answer has waited long enough.
+    alarm: Alarm,
     listeners: Vec<(Listener, Language)>,
     /// False while there are too many clients.
     accepting: bool,
     clients: BTreeMap<Token, Client>,
     next_client: Token,
-    balloon: RateLimit<Event>,
+    limits: Limits,
     terminal: Option<Terminal>,
     greeted: bool,
 }
@@ -110,24 +114,20 @@ impl Control {
         };
         let epoll = epoll::create(epoll::CreateFlags::CLOEXEC).map_err(prepare("epoll"))?;
         let flags = EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK;
-        let timer = timerfd_create(
-            TimerfdClockId::Monotonic,
-            TimerfdFlags::CLOEXEC | TimerfdFlags::NONBLOCK,
-        );
         let control = Control {
             wake: eventfd(0, flags).map_err(prepare("an eventfd"))?,
-            timer: timer.map_err(prepare("a timer"))?,
+            alarm: Alarm::new().map_err(prepare("a timer"))?,
             epoll,
             listeners,
             accepting: true,
             clients: BTreeMap::new(),
             next_client: FIRST_CLIENT,
-            balloon: RateLimit::default(),
+            limits: Limits::default(),
             greeted: terminal.is_none(),
             terminal,
         };
         control.watch(&control.wake, WAKE).map_err(prepare("epoll"))?;
-        control.watch(&control.timer, TIMER).map_err(prepare("epoll"))?;
+        control.watch(&control.alarm, ALARM).map_err(prepare("epoll"))?;
         control.watch_listeners().map_err(prepare("epoll"))?;
         if !control.greeted {
             control.come_back();
@@ -154,23 +154,33 @@ impl Control {
         for event in ready {
             match event.data.u64() {
                 WAKE => self.woken(target),
-                TIMER => self.timer_rang(),
-                token if token >= FIRST_CLIENT => self.turn(token, target),
+                ALARM => self.alarm_rang(target),
+                token if token >= FIRST_CLIENT => {
+                    // Copied out: the kernel's structure is packed.
+                    let flags = event.flags;
+                    if flags.contains(EventFlags::HUP)
+                        && let Some(client) = self.clients.get_mut(&token)
+                    {
+                        client.hung_up();
+                    }
+                    self.turn(token, target);
+                }
                 token => self.accept(token),
             }
         }
     }
 
-    /// Tells all clients that negotiated. `BALLOON_CHANGE` goes at most once a second, the last value always.
+    /// Tells all clients that negotiated; what a guest can cause goes at most once a second, the last always.
     pub fn emit(&mut self, event: Event) {
-        if !matches!(event, Event::BalloonChange { .. }) {
-            self.broadcast(&event);
-            return;
-        }
-        if let Some(event) = self.balloon.offer(event, Instant::now()) {
+        if let Some(event) = self.limits.offer(event, Instant::now()) {
             self.broadcast(&event);
         }
-        self.set_timer();
+        self.set_alarm();
+    }
+
+    /// Answers the requests that waited for news of the guest's statistics.
+    pub fn statistics_came(&mut self, target: &mut dyn Target) {
+        self.answer_late(target, |_| true);
     }
 
     /// Takes what was typed at the monitor on the terminal.
@@ -202,28 +212,38 @@ impl Control {
         }
     }
 
-    fn set_timer(&mut self) {
-        let Some(due) = self.balloon.due(Instant::now()) else {
-            return;
-        };
-        let timespec = |time: Duration| Timespec::try_from(time).unwrap_or_default();
-        // A value of 0 would mean no timer.
-        let once = Itimerspec {
-            it_interval: Timespec::default(),
-            it_value: timespec(due.max(Duration::from_millis(1))),
-        };
-        if let Err(error) = timerfd_settime(&self.timer, TimerfdTimerFlags::empty(), &once) {
-            tracing::warn!("cannot set the timer for events: {error}");
+    fn set_alarm(&self) {
+        let deadlines = self.clients.values().filter_map(Client::deadline);
+        if let Some(due) = deadlines.chain(self.limits.due()).min() {
+            self.alarm.set(due);
         }
     }
 
-    fn timer_rang(&mut self) {
-        // Empty (EAGAIN) is as good.
-        let _ = rustix::io::read(&self.timer, &mut [0; 8]);
-        if let Some(event) = self.balloon.expire(Instant::now()) {
+    fn alarm_rang(&mut self, target: &mut dyn Target) {
+        self.alarm.silence();
+        let now = Instant::now();
+        while let Some(event) = self.limits.expire(now) {
             self.broadcast(&event);
         }
-        self.set_timer();
+        self.answer_late(target, |deadline| deadline <= now);
+        self.set_alarm();
+    }
+
+    /// Answers what was put off and is `due`, and goes on with what the client asked meanwhile.
+    fn answer_late(&mut self, target: &mut dyn Target, due: impl Fn(Instant) -> bool) {
+        let waiting = self
+            .clients
+            .iter()
+            .filter(|(_, client)| client.deadline().is_some_and(&due));
+        let tokens: Vec<Token> = waiting.map(|(token, _)| *token).collect();
+        for token in tokens {
+            if let Some(client) = self.clients.get_mut(&token)
+                && let Some(answer) = client.late_answer(target)
+            {
+                client.say(&answer);
+                self.turn(token, target);
+            }
+        }
     }
 
     /// Somebody did not finish in the last round.
@@ -298,6 +318,9 @@ impl Control {
                 return;
             };
             let Some(answer) = client.next_answer(target) else {
+                if client.deadline().is_some() {
+                    self.set_alarm();
+                }
                 self.settle(token);
                 return;
             };

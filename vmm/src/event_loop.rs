@@ -3,6 +3,7 @@
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, RawFd};
 
+use devices::virtio::balloon::BalloonNews;
 use event_manager::{EventManager, EventOps, Events, MutEventSubscriber, SubscriberOps};
 use rustix::io::Errno;
 use vmm_sys_util::epoll::EventSet;
@@ -12,7 +13,7 @@ use crate::control::Control;
 use crate::host::signals::{EndingSignals, MissingPages};
 use crate::host::terminal::RawTerminal;
 use crate::machine::{Machine, Outcome};
-use crate::news::NewsReceiver;
+use crate::news::{News, NewsReceiver};
 
 /// Why the loop could not run.
 #[derive(Debug, thiserror::Error)]
@@ -182,6 +183,9 @@ impl MutEventSubscriber for MainLoop {
             source if source == Source::Control as u32 => self.control.serve(&mut self.machine),
             source if source == Source::News as u32 => {
                 for news in self.news.drain() {
+                    if matches!(news, News::Balloon(BalloonNews::StatsUpdated)) {
+                        self.control.statistics_came(&mut self.machine);
+                    }
                     self.machine.hear(news);
                 }
             }

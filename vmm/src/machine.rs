@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use devices::fault::Faults;
 use devices::serial::SerialPort;
-use devices::virtio::balloon::BalloonHandle;
+use devices::virtio::balloon::{BalloonHandle, BalloonNews};
 use memory::backend::BackendKind;
 use memory::ram::{OpenBackend, Ram};
 use memory::size::ByteSize;
@@ -85,7 +85,7 @@ impl Machine {
         let (parts, vcpus) = build::parts(config, news, freezer)?;
         let watch = watch(&parts.ram, &vcpus);
         let threads = VcpuThreads::spawn(vcpus, news).map_err(build::Error::Threads)?;
-        Ok(Machine {
+        let machine = Machine {
             name: config.name.clone(),
             run_state: RunState::Prelaunch,
             outcome: None,
@@ -95,7 +95,9 @@ impl Machine {
             watch,
             events: Vec::new(),
             freezer,
-        })
+        };
+        machine.tell_balloon(false);
+        Ok(machine)
     }
 
     /// The state now.
@@ -113,7 +115,7 @@ impl Machine {
         if self.run_state != RunState::Running {
             return Ok(());
         }
-        let stopped = self.threads.pause();
+        let stopped = self.pause();
         self.become_state(RunState::Paused)?;
         self.events.push(Event::Stop);
         if stopped { Ok(()) } else { Err(Error::StopTimeout) }
@@ -137,7 +139,21 @@ impl Machine {
             watch.restart();
         }
         self.threads.resume();
+        self.tell_balloon(true);
         Ok(())
+    }
+
+    /// Stops the vCPUs; false when one did not stop in time.
+    fn pause(&mut self) -> bool {
+        self.tell_balloon(false);
+        self.threads.pause()
+    }
+
+    /// A guest that does not run is not to blame for a balloon that does not move.
+    fn tell_balloon(&self, guest_runs: bool) {
+        if let Some(balloon) = self.balloon() {
+            balloon.set_guest_running(guest_runs);
+        }
     }
 
     /// Presses the power button; what follows is the guest's decision.
@@ -168,7 +184,17 @@ impl Machine {
                 let _ = self.become_state(RunState::InternalError);
                 self.shut_down(Outcome::Failed, false, ShutdownReason::HostError);
             }
-            News::BalloonActual(actual) => self.balloon_moved(actual),
+            News::Balloon(news) => self.hear_of_balloon(news),
+        }
+    }
+
+    fn hear_of_balloon(&mut self, news: BalloonNews) {
+        match news {
+            BalloonNews::Actual(actual) => self.balloon_moved(actual),
+            BalloonNews::Stalled(stall) => self.events.push(Event::BalloonStalled(stall)),
+            BalloonNews::Distress(distress) => self.events.push(Event::BalloonDistress(distress)),
+            // For those who wait for an answer: see the main loop.
+            BalloonNews::StatsUpdated => {}
         }
     }
 
@@ -201,7 +227,7 @@ impl Machine {
         if !self.run_state.may_become(RunState::MemoryStarved) {
             return;
         }
-        if !self.threads.pause() {
+        if !self.pause() {
             tracing::warn!("a vCPU did not stop in time");
         }
         let diagnosis = starvation.diagnose(&self.parts.ram);
@@ -229,7 +255,7 @@ impl Machine {
         if self.become_state(RunState::Shutdown).is_err() {
             return;
         }
-        if !self.threads.pause() {
+        if !self.pause() {
             tracing::warn!("a vCPU did not stop in time");
         }
         self.outcome = Some(outcome);

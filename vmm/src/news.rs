@@ -4,7 +4,7 @@ use std::io;
 use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, Sender};
 
-use memory::size::ByteSize;
+use devices::virtio::balloon::BalloonNews;
 use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 
 use crate::starvation::Starvation;
@@ -25,8 +25,8 @@ pub enum News {
         /// What happened, for a person.
         reason: String,
     },
-    /// The balloon reached a new size; what is left to the guest.
-    BalloonActual(ByteSize),
+    /// The balloon has something to tell.
+    Balloon(BalloonNews),
 }
 
 /// The sending half; every thread has its own.

@@ -4,6 +4,7 @@ use std::io::{self, ErrorKind, Read, Write};
 use std::mem;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
+use std::time::Instant;
 
 use rustix::event::epoll::EventFlags;
 
@@ -112,6 +113,28 @@ impl Client {
         answer
     }
 
+    /// When a request of its that was put off has to be answered.
+    pub(super) fn deadline(&self) -> Option<Instant> {
+        match &self.speaker {
+            Speaker::Qmp(session) => session.deadline(),
+            Speaker::Monitor(_) => None,
+        }
+    }
+
+    /// Does the request that was put off; the answer is still to be said.
+    pub(super) fn late_answer(&mut self, target: &mut dyn Target) -> Option<Vec<u8>> {
+        match &mut self.speaker {
+            Speaker::Qmp(session) => session.late_answer(target),
+            Speaker::Monitor(_) => None,
+        }
+    }
+
+    /// The other side has closed the connection altogether.
+    pub(super) fn hung_up(&mut self) {
+        // Epoll tells that without being asked, and again and again: no answer can be waited for.
+        self.broken |= self.deadline().is_some();
+    }
+
     /// Queues `bytes` and sends what the kernel takes.
     pub(super) fn say(&mut self, bytes: &[u8]) {
         self.output.extend_from_slice(bytes);
@@ -129,7 +152,8 @@ impl Client {
 
     /// What to wait for next.
     pub(super) fn fate(&self) -> Fate {
-        if self.broken || (self.deaf && self.input.is_empty() && self.output.is_empty()) {
+        let silent = self.input.is_empty() && self.output.is_empty() && self.deadline().is_none();
+        if self.broken || (self.deaf && silent) {
             return Fate::Close;
         }
         let mut flags = EventFlags::empty();

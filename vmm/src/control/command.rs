@@ -1,14 +1,18 @@
 //! The commands of QMP: one arm of one match each. All answer at once, from state; what takes time reports by events.
+//! The one request that is better answered a moment later is named by [`patience`].
 
 use std::error::Error;
+use std::time::Duration;
 
 use devices::virtio::balloon::BalloonHandle;
 use memory::size::ByteSize;
 use serde_json::{Value, json};
 
+use super::balloon_report;
 use super::memory_report;
 use super::monitor;
 use super::qmp::{self, Arguments, Class, Failure};
+use super::qom;
 use super::target::Target;
 use crate::run_state::RunState;
 
@@ -29,8 +33,12 @@ pub const NAMES: &[&str] = &[
     "system_powerdown",
     "quit",
     "balloon",
+    "qom-list",
+    "qom-get",
+    "qom-set",
     "human-monitor-command",
     "x-ballast-query-memory",
+    "x-ballast-query-balloon",
     "x-ballast-query-faults",
 ];
 
@@ -78,6 +86,22 @@ pub fn execute(target: &mut dyn Target, name: &str, mut arguments: Arguments) ->
             arguments.finish()?;
             set_balloon(target, value).map(|()| json!({}))
         }
+        "qom-list" => {
+            let path = arguments.string("path")?;
+            arguments.finish()?;
+            qom::list(target, &path)
+        }
+        "qom-get" => {
+            let (path, property) = (arguments.string("path")?, arguments.string("property")?);
+            arguments.finish()?;
+            qom::get(target, &path, &property)
+        }
+        "qom-set" => {
+            let (path, property) = (arguments.string("path")?, arguments.string("property")?);
+            let value = arguments.any("value")?;
+            arguments.finish()?;
+            qom::set(target, &path, &property, &value).map(|()| json!({}))
+        }
         "human-monitor-command" => {
             let line = arguments.string("command-line")?;
             // Which vCPU's registers to show; no command here shows any.
@@ -89,12 +113,29 @@ pub fn execute(target: &mut dyn Target, name: &str, mut arguments: Arguments) ->
             arguments.finish()?;
             memory_report::memory(target.ram(), target.balloon()).map_err(|error| failed(&error))
         }
+        "x-ballast-query-balloon" => {
+            arguments.finish()?;
+            balloon_report::query(balloon(target)?, target.ram()).map_err(|error| failed(&error))
+        }
         "x-ballast-query-faults" => arguments.finish().map(|()| faults(target)),
         _ => Err(Failure {
             class: Class::CommandNotFound,
             desc: format!("The command {name} has not been found").into(),
         }),
     }
+}
+
+/// How long a guest has to tell its statistics to somebody who reads them.
+const STATISTICS_PATIENCE: Duration = Duration::from_millis(40);
+
+/// How long the answer to a request may wait for news of the guest that make it better; the guest is asked for them. None
+/// where there is nothing to wait for.
+pub(super) fn patience(target: &dyn Target, name: &str, arguments: &Arguments) -> Option<Duration> {
+    let text = |name| arguments.peek(name).and_then(Value::as_str);
+    let asked = name == "qom-get"
+        && target.run_state() == RunState::Running
+        && qom::ask_guest(target, text("path")?, text("property")?);
+    asked.then_some(STATISTICS_PATIENCE)
 }
 
 /// Asks that the guest keep `remaining` bytes.

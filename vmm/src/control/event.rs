@@ -1,9 +1,10 @@
 //! Events: what clients are told without asking.
 
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{SystemTime, UNIX_EPOCH};
 
+use devices::virtio::balloon::{DistressReport, StallReport};
 use memory::size::ByteSize;
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use crate::starvation::Diagnosis;
 
@@ -43,6 +44,10 @@ pub enum Event {
         /// What is left to the guest.
         actual: ByteSize,
     },
+    /// The balloon should move and does not.
+    BalloonStalled(StallReport),
+    /// The guest was in need and got everything back.
+    BalloonDistress(DistressReport),
     /// The vCPUs stopped.
     Stop,
     /// The vCPUs run.
@@ -65,6 +70,8 @@ impl Event {
     pub fn name(&self) -> &'static str {
         match self {
             Event::BalloonChange { .. } => "BALLOON_CHANGE",
+            Event::BalloonStalled(_) => "x-ballast-BALLOON_STALLED",
+            Event::BalloonDistress(_) => "x-ballast-BALLOON_DISTRESS",
             Event::Stop => "STOP",
             Event::Resume => "RESUME",
             Event::Powerdown => "POWERDOWN",
@@ -73,9 +80,29 @@ impl Event {
         }
     }
 
+    /// Whether a guest can cause it as often as it likes.
+    pub(super) fn is_limited(&self) -> bool {
+        matches!(
+            self,
+            Event::BalloonChange { .. } | Event::BalloonStalled(_) | Event::BalloonDistress(_)
+        )
+    }
+
     fn data(&self) -> Option<Value> {
         match self {
             Event::BalloonChange { actual } => Some(json!({ "actual": actual.bytes() })),
+            Event::BalloonStalled(stall) => Some(json!({
+                "target": stall.target.bytes(),
+                "actual": stall.actual.bytes(),
+                "seconds": stall.since.as_secs(),
+                "reason": stall.reason.as_str(),
+                "message": stall.reason.to_string(),
+            })),
+            Event::BalloonDistress(distress) => Some(json!({
+                "signs": distress.signs.iter().map(|(name, rise)| ((*name).to_owned(), json!(rise))).collect::<Map<_, _>>(),
+                "target": distress.target.bytes(),
+                "given-back": distress.given_back.bytes(),
+            })),
             Event::Stop | Event::Resume | Event::Powerdown => None,
             Event::Shutdown { guest, reason } => Some(json!({ "guest": guest, "reason": reason.as_qmp() })),
             // What could not be found out is null.
@@ -101,56 +128,6 @@ impl Event {
             event["data"] = data;
         }
         event
-    }
-}
-
-/// How often `BALLOON_CHANGE` may be sent.
-pub const BALLOON_PERIOD: Duration = Duration::from_secs(1);
-
-/// Keeps a stream of values down to one a period. The first goes through at once; of those that come during the period
-/// after it, the last goes when the period ends.
-#[derive(Debug)]
-pub struct RateLimit<T> {
-    /// When the period that runs now ends.
-    until: Option<Instant>,
-    waiting: Option<T>,
-}
-
-impl<T> Default for RateLimit<T> {
-    fn default() -> RateLimit<T> {
-        RateLimit {
-            until: None,
-            waiting: None,
-        }
-    }
-}
-
-impl<T> RateLimit<T> {
-    /// Takes `value`; gives it back when it may go now.
-    pub fn offer(&mut self, value: T, now: Instant) -> Option<T> {
-        if self.until.is_some_and(|until| now < until) {
-            self.waiting = Some(value);
-            return None;
-        }
-        self.until = Some(now + BALLOON_PERIOD);
-        self.waiting = None;
-        Some(value)
-    }
-
-    /// The value that waited, if its time has come.
-    pub fn expire(&mut self, now: Instant) -> Option<T> {
-        if self.until.is_some_and(|until| now < until) {
-            return None;
-        }
-        let value = self.waiting.take()?;
-        self.until = Some(now + BALLOON_PERIOD);
-        Some(value)
-    }
-
-    /// How long the waiting value has to wait yet.
-    pub fn due(&self, now: Instant) -> Option<Duration> {
-        let until = self.until.filter(|_| self.waiting.is_some())?;
-        Some(until.saturating_duration_since(now))
     }
 }
 

@@ -14,6 +14,8 @@ use memory::ram::{OpenBackend, Ram};
 use memory::residency::Residency;
 use serde_json::{Value, json};
 
+use super::balloon_report;
+
 /// A backend as `query-memdev` shows it: what was asked, in QEMU's words, with our defaults filled in.
 struct Asked {
     merge: bool,
@@ -111,7 +113,7 @@ pub(super) fn memory(ram: &Ram, balloon: Option<&BalloonHandle>) -> io::Result<V
         "size": ram.size().bytes(),
         "resident": resident,
         "backends": backends,
-        "balloon": balloon.map(balloon_report),
+        "balloon": balloon.map(balloon_report::balloon),
         "ksm": ksm::own().map(|own| own_ksm(&own)),
     }))
 }
@@ -158,21 +160,6 @@ fn effective(backend: &OpenBackend) -> Value {
         "thp": effective.thp,
         "dump": effective.dump,
         "policy": effective.policy,
-    })
-}
-
-fn balloon_report(balloon: &BalloonHandle) -> Value {
-    let counters = balloon.counters();
-    json!({
-        "id": balloon.id(),
-        "driver-ready": balloon.driver_ready(),
-        "target": balloon.target().bytes(),
-        "actual": balloon.actual().bytes(),
-        "inflated": counters.inflated,
-        "discarded": counters.discarded,
-        "partial": counters.partial,
-        "refused": counters.refused,
-        "failed": counters.failed,
     })
 }
 

@@ -2,8 +2,10 @@
 
 use std::fmt::Write;
 
+use devices::virtio::balloon::BalloonHandle;
 use memory::size::{ByteSize, SizeUnit};
 
+use super::balloon_report;
 use super::command::{balloon, failed, set_balloon};
 use super::memory_report;
 use super::qmp::Failure;
@@ -47,8 +49,9 @@ const COMMANDS: &[Help] = &[
 
 #[rustfmt::skip]
 const INFOS: &[Help] = &[
-    help(&["balloon"], "", "show balloon information"),
+    help(&["balloon"], "[-v]", "show balloon information (-v: all there is to know)"),
     help(&["cpus"], "", "show infos for each CPU"),
+    help(&["guest-stats"], "", "show what the guest told last about its memory"),
     help(&["ksm"], "", "show what merging equal pages has gained"),
     help(&["kvm"], "", "show KVM information"),
     help(&["memdev"], "", "show memory backends"),
@@ -151,10 +154,8 @@ fn describe(command: &Help, prefix: &str) -> String {
 fn info(target: &dyn Target, words: &[&str]) -> String {
     match words {
         [] => show_help(&["info"]),
-        ["balloon"] => match balloon(target) {
-            Ok(balloon) => format!("balloon: actual={}\n", balloon.actual().bytes() >> 20),
-            Err(failure) => report(Err(failure)),
-        },
+        ["balloon"] => about_balloon(target, balloon_report::short),
+        ["balloon", "-v"] => about_balloon(target, |balloon| balloon_report::long(balloon, target.ram())),
         ["cpus"] => {
             let mut text = String::new();
             for vcpu in target.vcpus() {
@@ -163,6 +164,11 @@ fn info(target: &dyn Target, words: &[&str]) -> String {
             }
             text
         }
+        ["guest-stats"] => about_balloon(target, |balloon| {
+            // For whoever asks again: nobody waits here.
+            balloon.request_stats();
+            balloon_report::stats_text(balloon)
+        }),
         ["ksm"] => memory_report::ksm_text(target.ram()),
         ["kvm"] => "kvm support: enabled\n".to_owned(),
         ["memdev"] => memory_report::memdev_text(target.ram()),
@@ -174,6 +180,10 @@ fn info(target: &dyn Target, words: &[&str]) -> String {
         ),
         _ => format!("unknown command: 'info {}'\n", words.join(" ")),
     }
+}
+
+fn about_balloon(target: &dyn Target, text: impl Fn(&BalloonHandle) -> String) -> String {
+    balloon(target).map_or_else(|failure| report(Err(failure)), text)
 }
 
 fn show_status(state: RunState) -> String {

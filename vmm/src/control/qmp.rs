@@ -33,6 +33,8 @@ pub enum Class {
     CommandNotFound,
     /// The device that the command is about is not there.
     DeviceNotActive,
+    /// No such device.
+    DeviceNotFound,
 }
 
 impl Class {
@@ -42,6 +44,7 @@ impl Class {
             Class::GenericError => "GenericError",
             Class::CommandNotFound => "CommandNotFound",
             Class::DeviceNotActive => "DeviceNotActive",
+            Class::DeviceNotFound => "DeviceNotFound",
         }
     }
 }

@@ -1,4 +1,6 @@
-//! The QMP side of one connection: negotiation first, then commands.
+//! The QMP side of one connection: negotiation first, then commands, one after the other.
+
+use std::time::Instant;
 
 use serde_json::{Value, json};
 
@@ -11,23 +13,49 @@ pub(super) struct Session {
     parser: Parser,
     negotiated: bool,
     over: bool,
+    /// A request that is better answered a little later, and when at the latest. Those behind it wait.
+    put_off: Option<(Request, Instant)>,
 }
 
 impl Session {
-    /// Does the next request in `input`; its answer as bytes. None when no request is complete.
+    /// Does the next request in `input`; its answer as bytes. None when no request is complete, or the one before is
+    /// not answered yet.
     pub(super) fn next_answer(&mut self, input: &mut &[u8], target: &mut dyn Target) -> Option<Vec<u8>> {
-        let (result, id) = match self.parser.next(input)? {
+        if self.put_off.is_some() {
+            return None;
+        }
+        match self.parser.next(input)? {
             Incoming::Request(request) => {
-                let id = request.id.clone();
-                (self.execute(request, target), id)
+                if self.negotiated
+                    && let Some(patience) = command::patience(target, &request.command, &request.arguments)
+                {
+                    self.put_off = Some((request, Instant::now() + patience));
+                    return None;
+                }
+                Some(self.answer(request, target))
             }
-            Incoming::Malformed { failure, id } => (Err(failure), id),
+            Incoming::Malformed { failure, id } => Some(encode(Err(failure), id)),
             Incoming::Fatal(failure) => {
                 self.over = true;
-                (Err(failure), None)
+                Some(encode(Err(failure), None))
             }
-        };
-        Some(qmp::encode(&qmp::reply(result, id)))
+        }
+    }
+
+    /// When the request that was put off has to be answered.
+    pub(super) fn deadline(&self) -> Option<Instant> {
+        self.put_off.as_ref().map(|(_, deadline)| *deadline)
+    }
+
+    /// Does the request that was put off.
+    pub(super) fn late_answer(&mut self, target: &mut dyn Target) -> Option<Vec<u8>> {
+        let (request, _) = self.put_off.take()?;
+        Some(self.answer(request, target))
+    }
+
+    fn answer(&mut self, request: Request, target: &mut dyn Target) -> Vec<u8> {
+        let id = request.id.clone();
+        encode(self.execute(request, target), id)
     }
 
     fn execute(&mut self, request: Request, target: &mut dyn Target) -> Result<Value, Failure> {
@@ -62,4 +90,8 @@ impl Session {
     pub(super) fn is_over(&self) -> bool {
         self.over
     }
+}
+
+fn encode(result: Result<Value, Failure>, id: Option<Value>) -> Vec<u8> {
+    qmp::encode(&qmp::reply(result, id))
 }

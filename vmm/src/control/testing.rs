@@ -18,6 +18,8 @@ pub(super) struct Fake {
     pub(super) name: Option<String>,
     pub(super) ram: Ram,
     pub(super) balloon: Option<BalloonHandle>,
+    /// The half that a driver sees.
+    pub(super) device: Balloon,
     pub(super) faults: Faults,
     pub(super) vcpus: Vec<VcpuInfo>,
     pub(super) events: Vec<Event>,
@@ -86,7 +88,7 @@ impl Target for Fake {
     }
 }
 
-/// A running machine of 64 MiB with a balloon and two vCPUs.
+/// A running machine of 64 MiB with a balloon, whose floor is 4 MiB, and two vCPUs.
 pub(super) fn fake() -> Fake {
     let spec = BackendSpec {
         id: "ram".to_owned(),
@@ -101,13 +103,17 @@ pub(super) fn fake() -> Fake {
         dump: true,
     };
     let ram = Ram::open(vec![spec], &()).unwrap();
-    let spec = BalloonSpec::new("balloon0");
-    let (balloon, _) = Balloon::new(spec, ram.clone(), Box::new(|_| ())).unwrap();
+    let spec = BalloonSpec {
+        min: ByteSize::mib(4),
+        ..BalloonSpec::new("balloon0")
+    };
+    let (balloon, device) = Balloon::new(spec, ram.clone(), Box::new(|_| ())).unwrap();
     Fake {
         state: RunState::Running,
         name: Some("web".to_owned()),
         ram,
         balloon: Some(balloon),
+        device,
         faults: Faults::new(),
         vcpus: vec![
             VcpuInfo {

@@ -2,7 +2,10 @@ use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::os::unix::net::UnixStream;
 use std::path::PathBuf;
+use std::time::Duration;
 
+use devices::virtio::VirtioDevice;
+use devices::virtio::balloon::F_STATS_VQ;
 use memory::size::ByteSize;
 use serde_json::{Value, json};
 use tempfile::TempDir;
@@ -210,9 +213,80 @@ fn balloon_events_are_limited_and_the_last_one_comes() {
         );
         std::thread::sleep(Duration::from_millis(20));
     };
-    assert!(start.elapsed() >= event::BALLOON_PERIOD);
+    assert!(start.elapsed() >= limit::PERIOD);
     assert_eq!(last.len(), 1);
     assert_eq!(last[0]["data"]["actual"], 300 << 20);
+}
+
+const STATISTICS: &str = "{'execute': 'qom-get', 'id': 1, 'arguments': \
+    {'path': '/machine/peripheral/balloon0', 'property': 'guest-stats'}}";
+
+/// Hears the client until it was told `count` lines.
+fn hear(bench: &mut Bench, client: &UnixStream, count: usize) -> Vec<Value> {
+    let start = Instant::now();
+    let mut lines = Vec::new();
+    while lines.len() < count {
+        assert!(start.elapsed() < Duration::from_secs(10), "only {lines:?} came");
+        std::thread::sleep(Duration::from_millis(1));
+        lines.extend(bench.heard(client));
+    }
+    lines
+}
+
+#[test]
+fn statistics_are_waited_for_and_nobody_else_waits() {
+    let mut bench = bench();
+    bench.machine.device.activate(F_STATS_VQ);
+    let (patient, other) = (bench.negotiated("q"), bench.negotiated("r"));
+    let both = format!("{STATISTICS} {{'execute': 'query-kvm', 'id': 2}}");
+    let early = bench.say(&patient, &both);
+    assert_eq!(bench.say(&other, "{'execute': 'query-kvm'}").len(), 1);
+    bench.control.statistics_came(&mut bench.machine);
+    let mut lines = early;
+    lines.extend(bench.heard(&patient));
+    let ids: Vec<_> = lines.iter().map(|line| line["id"].clone()).collect();
+    assert_eq!(ids, [1, 2], "in the order of the requests: {lines:?}");
+    assert_eq!(lines[0]["return"]["last-update"], 0);
+}
+
+#[test]
+fn statistics_that_do_not_come_are_not_waited_for_long() {
+    let mut bench = bench();
+    let client = bench.negotiated("q");
+    assert_eq!(
+        bench.say(&client, STATISTICS).len(),
+        1,
+        "without a driver nobody waits"
+    );
+    bench.machine.device.activate(F_STATS_VQ);
+    let start = Instant::now();
+    let mut lines = bench.say(&client, STATISTICS);
+    if lines.is_empty() {
+        lines = hear(&mut bench, &client, 1);
+    }
+    assert!(start.elapsed() >= Duration::from_millis(40));
+    assert_eq!(lines[0]["id"], 1);
+    // Each read waits anew.
+    bench.say(&client, STATISTICS);
+    hear(&mut bench, &client, 1);
+}
+
+#[test]
+fn a_client_that_leaves_while_it_waits_is_forgotten() {
+    let mut bench = bench();
+    bench.machine.device.activate(F_STATS_VQ);
+    let client = bench.negotiated("q");
+    bench.say(&client, STATISTICS);
+    drop(client);
+    bench.settle();
+    assert!(bench.control.clients.is_empty());
+    // One that has only said all it wanted gets its answer.
+    let client = bench.negotiated("q");
+    (&client).write_all(STATISTICS.as_bytes()).unwrap();
+    client.shutdown(std::net::Shutdown::Write).unwrap();
+    hear(&mut bench, &client, 1);
+    assert!(bench.is_closed(&client));
+    assert!(bench.control.clients.is_empty());
 }
 
 #[test]

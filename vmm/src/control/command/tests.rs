@@ -1,3 +1,6 @@
+use devices::virtio::VirtioDevice;
+use devices::virtio::balloon::F_STATS_VQ;
+
 use super::*;
 use crate::control::event::Event;
 use crate::control::testing::{Fake, fake};
@@ -30,7 +33,8 @@ fn every_command_that_is_listed_is_there() {
         if let Err(failure) = run(target, name, &json!({})) {
             assert_eq!(failure.class, Class::GenericError, "{name}: {failure:?}");
         }
-        let extra = json!({ "value": 64 << 20, "command-line": "help", "surplus": 1 });
+        let extra = json!({ "value": 64 << 20, "command-line": "help", "path": "/machine", "property": "type",
+            "surplus": 1 });
         let (class, desc) = refused(target, name, &extra);
         assert_eq!(class, "GenericError", "{name}");
         assert!(desc.ends_with("is unexpected"), "{name}: {desc}");
@@ -114,6 +118,11 @@ fn the_balloon_takes_bytes() {
         refused(target, "balloon", &json!({ "value": "x" })),
         generic("Invalid parameter type for 'value', expected: integer")
     );
+    assert_eq!(
+        refused(target, "balloon", &json!({ "value": 3 << 20 })),
+        generic("balloon 'balloon0' may leave no less than 4 MiB to the guest (min=), 3 MiB was asked")
+    );
+    assert_eq!(wanted(target), ByteSize::mib(64));
     target.balloon = None;
     let none = (
         "DeviceNotActive",
@@ -121,6 +130,33 @@ fn the_balloon_takes_bytes() {
     );
     assert_eq!(refused(target, "query-balloon", &json!({})), none);
     assert_eq!(refused(target, "balloon", &json!({ "value": 0 })), none);
+    assert_eq!(refused(target, "x-ballast-query-balloon", &json!({})), none);
+}
+
+#[test]
+fn only_statistics_are_worth_waiting_for() {
+    let target = &mut fake();
+    let arguments = json!({ "path": "/machine/peripheral/balloon0", "property": "guest-stats" });
+    let waits = |target: &Fake, name, arguments: &Value| {
+        let arguments = Arguments::new(arguments.as_object().unwrap().clone());
+        patience(target, name, &arguments).is_some()
+    };
+    assert!(!waits(target, "qom-get", &arguments), "there is no driver");
+    target.device.activate(F_STATS_VQ);
+    assert!(waits(target, "qom-get", &arguments));
+    assert!(!waits(target, "qom-set", &arguments));
+    assert!(!waits(
+        target,
+        "qom-get",
+        &json!({ "path": 1, "property": "guest-stats" })
+    ));
+    assert!(!waits(
+        target,
+        "qom-get",
+        &json!({ "path": "/machine/peripheral/balloon0" })
+    ));
+    target.state = RunState::Paused;
+    assert!(!waits(target, "qom-get", &arguments), "the guest cannot answer");
 }
 
 #[test]

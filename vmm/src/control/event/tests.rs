@@ -1,3 +1,6 @@
+use std::time::Duration;
+
+use devices::virtio::balloon::StallReason;
 use vm_memory::GuestAddress;
 
 use super::*;
@@ -40,6 +43,35 @@ fn events_have_qemus_shape() {
 }
 
 #[test]
+fn a_stuck_balloon_and_a_guest_in_need_are_told_with_figures() {
+    let stalled = qmp(&Event::BalloonStalled(StallReport {
+        reason: StallReason::GuestShort {
+            free: ByteSize::mib(3),
+        },
+        since: Duration::from_secs(5),
+        target: ByteSize::mib(16),
+        actual: ByteSize::mib(40),
+    }));
+    assert_eq!(stalled["event"], "x-ballast-BALLOON_STALLED");
+    assert_eq!(
+        stalled["data"],
+        json!({ "reason": "guest-short", "message": "the guest has no more to give: 3 MiB available", "seconds": 5,
+            "target": 16 << 20, "actual": 40 << 20 })
+    );
+    let distress = qmp(&Event::BalloonDistress(DistressReport {
+        signs: vec![("stat-oom-kills", 1), ("stat-alloc-stalls", 70)],
+        target: ByteSize::mib(16),
+        given_back: ByteSize::mib(48),
+    }));
+    assert_eq!(distress["event"], "x-ballast-BALLOON_DISTRESS");
+    assert_eq!(
+        distress["data"],
+        json!({ "signs": { "stat-oom-kills": 1, "stat-alloc-stalls": 70 }, "target": 16 << 20,
+            "given-back": 48 << 20 })
+    );
+}
+
+#[test]
 fn starvation_says_null_for_what_is_unknown() {
     let mut diagnosis = Diagnosis {
         starvation: Starvation {
@@ -61,24 +93,4 @@ fn starvation_says_null_for_what_is_unknown() {
     let event = qmp(&Event::MemoryStarved(diagnosis));
     assert!(event["data"]["address"].is_null());
     assert_eq!(event["event"], "x-ballast-MEMORY_STARVED");
-}
-
-#[test]
-fn the_first_and_the_last_of_a_burst_go_through() {
-    let start = Instant::now();
-    let at = |ms| start + Duration::from_millis(ms);
-    let mut limit = RateLimit::default();
-    assert_eq!(limit.due(at(0)), None);
-    assert_eq!(limit.offer(1, at(0)), Some(1));
-    assert_eq!(limit.due(at(0)), None);
-    assert_eq!(limit.offer(2, at(100)), None);
-    assert_eq!(limit.offer(3, at(200)), None);
-    assert_eq!(limit.due(at(300)), Some(Duration::from_millis(700)));
-    assert_eq!(limit.expire(at(900)), None);
-    assert_eq!(limit.expire(at(1000)), Some(3));
-    // The one that waited starts a period too.
-    assert_eq!(limit.offer(4, at(1500)), None);
-    assert_eq!(limit.expire(at(2000)), Some(4));
-    assert_eq!(limit.expire(at(4000)), None);
-    assert_eq!(limit.offer(5, at(4000)), Some(5));
 }

@@ -85,6 +85,14 @@ fn the_balloon_takes_mib_or_a_suffix() {
         format!("enter a positive value\n{again}")
     );
     assert!(run(&mut target, "balloon x").ends_with(again));
+    let below = run(&mut target, "balloon 3");
+    assert!(
+        below.starts_with("Error: ") && below.contains("no less than 4 MiB"),
+        "{below}"
+    );
+    assert!(run(&mut target, "info balloon -v").contains("\n  target: 64 MiB\n"));
+    assert!(run(&mut target, "info balloon -x").contains("extraneous"));
+    assert!(run(&mut target, "info guest-stats").contains("no statistics yet"));
     assert_eq!(
         run(&mut target, "balloon 0"),
         "Error: Parameter 'target' expects a size\n"

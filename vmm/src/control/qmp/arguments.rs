@@ -14,9 +14,19 @@ impl Arguments {
         Arguments(members)
     }
 
+    /// Looks at an argument and leaves it there.
+    pub fn peek(&self, name: &str) -> Option<&Value> {
+        self.0.get(name)
+    }
+
+    /// Takes a value of any type.
+    pub fn any(&mut self, name: &str) -> Result<Value, Failure> {
+        self.0.remove(name).ok_or_else(|| missing(name))
+    }
+
     /// Takes an integer of 64 bits.
     pub fn integer(&mut self, name: &str) -> Result<i64, Failure> {
-        let value = self.0.remove(name).ok_or_else(|| missing(name))?;
+        let value = self.any(name)?;
         value.as_i64().ok_or_else(|| wrong_type(name, "integer"))
     }
 
@@ -31,7 +41,7 @@ impl Arguments {
 
     /// Takes a string.
     pub fn string(&mut self, name: &str) -> Result<String, Failure> {
-        let value = self.0.remove(name).ok_or_else(|| missing(name))?;
+        let value = self.any(name)?;
         text(value).ok_or_else(|| wrong_type(name, "string"))
     }
 

@@ -1,0 +1,69 @@
+use super::*;
+use crate::control::testing::fake;
+
+#[test]
+fn programs_are_told_everything() {
+    let target = fake();
+    let handle = target.balloon.as_ref().unwrap();
+    handle.set_target(ByteSize::mib(32)).unwrap();
+    let value = query(handle, &target.ram).unwrap();
+    let expected = json!({
+        "id": "balloon0", "state": "no-driver", "target": 32 << 20, "actual": 64 << 20, "floor": 4 << 20,
+        "eta": null, "poison-value": null, "inhibitors": [], "stats": null, "stats-polling-interval": 0,
+        "inflated": 0, "discarded": 0, "reported": 0, "partial": 0, "refused": 0, "failed": 0, "rounded": 0,
+        "unreserved": 0, "inhibited": 0, "poisoned": 0, "free-page-reporting": { "state": "not-negotiated" },
+        "refaulted": 0,
+        "backends": [{ "id": "ram", "page-size": 4096, "size": 64 << 20, "resident": 0 }],
+    });
+    for (name, expected) in expected.as_object().unwrap() {
+        assert_eq!(value[name], *expected, "{name} in {value}");
+    }
+    assert_eq!(value["features"]["accepted"], json!([]));
+}
+
+#[test]
+fn people_are_told_why_something_is_off() {
+    let target = fake();
+    let handle = target.balloon.as_ref().unwrap();
+    assert_eq!(short(handle), "balloon: actual=64\n");
+    let guard = handle.inhibit("a device writes to guest memory");
+    let text = long(handle, &target.ram);
+    assert!(
+        text.starts_with("balloon: actual=64\n  state: no-driver\n"),
+        "{text}"
+    );
+    for line in [
+        "  target: 64 MiB\n",
+        "  floor: 4 MiB\n",
+        "  discarded: 0 bytes\n",
+        "  nothing is discarded: a device writes to guest memory (1)\n",
+        "  refaulted: 0 bytes\n",
+        "  backend 'ram': 0 bytes of 64 MiB resident\n",
+    ] {
+        assert!(text.contains(line), "{line:?} is not in {text}");
+    }
+    drop(guard);
+    assert!(!long(handle, &target.ram).contains("nothing is discarded"));
+    assert_eq!(stats_text(handle), "The guest has told no statistics yet.\n");
+}
+
+#[test]
+fn what_was_discarded_and_is_there_came_back() {
+    let came_back = |discarded: u64, reported: u64, resident: u64| {
+        let mut now = fake().ram.residency().unwrap();
+        now[0].resident = ByteSize::mib(resident);
+        let counters = BalloonCounters {
+            discarded: discarded << 20,
+            reported: reported << 20,
+            ..BalloonCounters::default()
+        };
+        refaulted(&counters, &now) >> 20
+    };
+    assert_eq!(came_back(20, 20, 24), 0);
+    assert_eq!(came_back(20, 20, 64), 40);
+    assert_eq!(came_back(40, 0, 34), 10);
+    // What was never touched is absent too.
+    assert_eq!(came_back(40, 0, 10), 0);
+    // More than there is, by whatever account.
+    assert_eq!(came_back(u64::MAX >> 20, 0, 80), u64::MAX >> 20);
+}
