@@ -28,6 +28,8 @@ struct Area {
     bits: Vec<u64>,
     /// How many bits of each page are set.
     counts: Vec<u32>,
+    /// The sum of `counts` over the pages that are not complete.
+    waiting: u64,
 }
 
 impl Partial {
@@ -83,12 +85,7 @@ impl Partial {
     /// Bytes of pieces that wait for the rest of their huge page. Complete pages wait for nothing and do not count.
     #[must_use]
     pub fn bytes(&self) -> u64 {
-        let waiting = |area: &Area| -> u64 {
-            let whole = area.pieces_per_page();
-            let counts = area.counts.iter().map(|count| u64::from(*count));
-            counts.filter(|count| *count < whole).sum()
-        };
-        self.areas.iter().map(waiting).sum::<u64>() * PIECE.bytes()
+        self.areas.iter().map(|area| area.waiting).sum::<u64>() * PIECE.bytes()
     }
 }
 
@@ -112,6 +109,7 @@ impl Area {
             page,
             bits: vec![0; words],
             counts: vec![0; pages],
+            waiting: 0,
         })
     }
 
@@ -124,11 +122,7 @@ impl Area {
         let whole = self.pieces_per_page();
         for (page, pieces) in self.split(range) {
             let set = self.change(pieces, true);
-            let Some(count) = self.counts.get_mut(page) else {
-                continue;
-            };
-            *count = count.saturating_add(set);
-            if u64::from(*count) == whole {
+            if self.recount(page, i64::from(set)) == whole {
                 let start = self.guest.start.0 + ((page as u64) << self.page.shift());
                 push(complete, GuestRange::new(GuestAddress(start), self.page.bytes()));
             }
@@ -139,10 +133,27 @@ impl Area {
     fn remove(&mut self, range: &GuestRange) {
         for (page, pieces) in self.split(range) {
             let cleared = self.change(pieces, false);
-            if let Some(count) = self.counts.get_mut(page) {
-                *count = count.saturating_sub(cleared);
-            }
+            self.recount(page, -i64::from(cleared));
         }
+    }
+
+    /// Counts `change` more pieces of a page, and returns how many it has now.
+    fn recount(&mut self, page: usize, change: i64) -> u64 {
+        let whole = self.pieces_per_page();
+        let Some(count) = self.counts.get_mut(page) else {
+            return 0;
+        };
+        let waits = |count: u32| {
+            if u64::from(count) < whole {
+                u64::from(count)
+            } else {
+                0
+            }
+        };
+        let before = waits(*count);
+        *count = u32::try_from(i64::from(*count) + change).unwrap_or(0);
+        self.waiting = self.waiting.saturating_sub(before).saturating_add(waits(*count));
+        u64::from(*count)
     }
 
     fn clear(&mut self) {
@@ -153,6 +164,7 @@ impl Area {
             words.fill(0);
             *count = 0;
         }
+        self.waiting = 0;
     }
 
     /// The pages that `range` touches, and the pieces of each that lie in it.
