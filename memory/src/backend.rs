@@ -189,9 +189,10 @@ pub trait Backend: Send + Sync + fmt::Debug {
     /// What the kernel says.
     fn map(&self, size: ByteSize, guest_start: u64, reserve: bool) -> io::Result<Mapping>;
 
-    /// Gives the whole pages inside `spans` back to the host. The spans are sorted and apart from each other, and lie in
-    /// `mapping`, which is this backend's. Reads give zeroes afterwards.
-    fn release(&self, mapping: &Mapping, spans: &[Span]) -> Released;
+    /// Gives the whole pages inside `spans` back to the host. The spans are sorted and apart from each other, lie in
+    /// `mapping`, which is this backend's, and are used up: what the vector holds afterwards means nothing. Reads give
+    /// zeroes afterwards.
+    fn release(&self, mapping: &Mapping, spans: &mut Vec<Span>) -> Released;
 
     /// What the host holds now for `mapping`.
     ///

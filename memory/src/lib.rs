@@ -2,7 +2,7 @@
 //!
 //! This crate knows no KVM, no virtio and no JSON. It answers four questions about the memory of a guest: where each page
 //! comes from ([`backend`]), where the guest sees it ([`layout`], [`region`]), how it goes back to the host
-//! ([`ram::Ram::release`]), and how one knows ([`effective`], [`residency`], [`host`]).
+//! ([`release::Releaser`]), and how one knows ([`effective`], [`residency`], [`host`]).
 //!
 //! # How each backend gives memory back
 //!
@@ -24,6 +24,7 @@
 
 #![deny(unsafe_code)]
 
+pub mod absent;
 pub mod backend;
 pub mod effective;
 pub mod hints;
@@ -37,13 +38,14 @@ mod proc;
 pub mod ram;
 pub mod range;
 pub mod region;
-mod release;
+pub mod release;
 pub mod residency;
 pub mod size;
 mod sys;
 #[cfg(test)]
 mod testing;
 
+pub use absent::Absent;
 pub use backend::{Backend, BackendKind, BackendSpec, MergeRequest, OpenObserver, OpenStage, Released};
 pub use effective::Effective;
 pub use host::numa::NodeSet;
@@ -53,5 +55,6 @@ pub use policy::HostPolicy;
 pub use ram::{OpenBackend, Ram, RamError};
 pub use range::{GuestRange, Pfn, merge_pfns};
 pub use region::Region;
+pub use release::Releaser;
 pub use residency::Residency;
 pub use size::{ByteSize, PageSize, SizeUnit};

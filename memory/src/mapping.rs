@@ -214,12 +214,13 @@ impl Mapping {
         spans: &[Span],
         advice: Advice,
     ) -> io::Result<u64> {
-        let ranges = spans
-            .iter()
-            .map(|span| self.locate(*span))
-            .collect::<io::Result<Vec<_>>>()?;
+        // A piece that is not inside ends the list, as one that the kernel refuses does.
+        let mut inside = spans.iter().map_while(|span| self.locate(*span).ok()).peekable();
+        if inside.peek().is_none() {
+            return Err(io::Error::from_raw_os_error(libc::EINVAL));
+        }
         // SAFETY: as in `advise`, for each piece; Batch opens the pidfd of this process.
-        unsafe { sys::advise_many(pidfd, &ranges, advice.number()) }.map(|bytes| bytes as u64)
+        unsafe { sys::advise_many(pidfd, inside, advice.number()) }.map(|bytes| bytes as u64)
     }
 
     /// Prepares for the release of `span`. A span that is not made of whole 2 MiB leaves a hole which khugepaged would fill

@@ -9,14 +9,15 @@ use std::sync::Arc;
 
 use vm_memory::{GuestAddress, GuestMemoryMmap};
 
+use crate::absent::Absent;
 use crate::backend::{Backend, BackendSpec, OpenObserver, Released};
 use crate::effective::Effective;
 use crate::host::hugepages::Pool;
-use crate::mapping::{Mapping, Span};
+use crate::mapping::{Advice, Mapping, Span};
 use crate::partial::Partial;
 use crate::range::GuestRange;
 use crate::region::Region;
-use crate::release::merge;
+use crate::release::Releaser;
 use crate::residency::Residency;
 use crate::size::{ByteSize, PageSize};
 
@@ -110,35 +111,19 @@ impl Ram {
         Partial::new(self.0.regions.iter().map(|region| (region.guest, region.page)))
     }
 
-    /// Gives memory back to the host; reads give zeroes afterwards.
-    ///
-    /// The ranges may be anything: what is not RAM is counted and left alone, what touches or overlaps is joined, and only
-    /// whole backing pages are given. All ranges of a backend go in one system call where the kernel has one.
+    /// Gives memory back once; who does it again and again keeps a [`Releaser`], which says what happens.
     #[must_use]
     pub fn release(&self, ranges: &[GuestRange]) -> Released {
-        let mut sum = Released::default();
-        let mut spans: Vec<Vec<Span>> = vec![Vec::new(); self.0.backends.len()];
-        for range in ranges {
-            let mut inside = 0;
-            for region in &self.0.regions {
-                let Some(common) = region.guest.intersection(range) else {
-                    continue;
-                };
-                inside += common.len;
-                spans[region.backend].push(Span {
-                    offset: region.offset + (common.start.0 - region.guest.start.0),
-                    len: common.len,
-                });
-            }
-            sum.outside = sum.outside.saturating_add(range.len.saturating_sub(inside));
-        }
-        for (backend, spans) in self.0.backends.iter().zip(&mut spans) {
-            if !spans.is_empty() {
-                merge(spans);
-                sum += backend.source.release(&backend.mapping, spans);
-            }
-        }
-        sum
+        Releaser::new(self.clone()).release(ranges)
+    }
+
+    /// An empty record of huge pages that were given back.
+    #[must_use]
+    pub fn absent(&self) -> Absent {
+        Absent::new(self.0.regions.iter().map(|region| {
+            let reserved = self.0.backends[region.backend].effective.reserve;
+            (region.guest, region.page, reserved)
+        }))
     }
 
     /// To be called when the guest has taken back all that it gave: the balloon is empty.
@@ -220,6 +205,19 @@ impl OpenBackend {
         self.source
             .room()
             .is_some_and(|room| room < self.page_size().size())
+    }
+
+    /// Gives pieces of it back, which are sorted and apart from each other, and used up.
+    pub(crate) fn release(&self, spans: &mut Vec<Span>) -> Released {
+        self.source.release(&self.mapping, spans)
+    }
+
+    /// Has the host provide the pages of a piece now.
+    ///
+    /// # Errors
+    /// What madvise(2) says of `MADV_POPULATE_WRITE`.
+    pub(crate) fn populate(&self, span: Span) -> io::Result<()> {
+        self.mapping.advise(span, Advice::PopulateWrite)
     }
 
     /// What the host holds for it now.

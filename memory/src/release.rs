@@ -1,4 +1,4 @@
-//! Giving many pieces of one mapping back with few system calls. What backends have in common; which advice is right is
+//! Giving memory back with few system calls, and taking it again. What backends have in common; which advice is right is
 //! theirs to say.
 
 use std::io;
@@ -9,14 +9,104 @@ use rustix::process::{PidfdFlags, getpid, pidfd_open};
 
 use crate::backend::Released;
 use crate::mapping::{Advice, MapRequest, Mapping, Span};
+use crate::ram::Ram;
+use crate::range::GuestRange;
 use crate::size::{ByteSize, PageSize};
+use crate::sys;
 
-/// Most pieces of one process_madvise(2) call (`UIO_MAXIOV`).
-const MAX_PIECES: usize = 1024;
 /// Most bytes of one process_madvise(2) call: the kernel cuts longer lists (`MAX_RW_COUNT`).
 const MAX_BYTES: u64 = (2 << 30) - 4096;
-/// Longer pieces are cut to this, a multiple of every page size.
-const MAX_PIECE: u64 = 1 << 30;
+
+/// Gives memory of one [`Ram`] back to the host, again and again: it keeps its buffers, and once they are as large as the
+/// largest request nothing is allocated.
+#[derive(Debug)]
+pub struct Releaser {
+    ram: Ram,
+    /// For each backend, pieces of it.
+    spans: Vec<Vec<Span>>,
+    /// For each backend, what the last release discarded.
+    discarded: Vec<u64>,
+}
+
+impl Releaser {
+    /// For `ram`.
+    #[must_use]
+    pub fn new(ram: Ram) -> Self {
+        let backends = ram.backends().len();
+        Self {
+            ram,
+            spans: vec![Vec::new(); backends],
+            discarded: vec![0; backends],
+        }
+    }
+
+    /// Gives `ranges` back; reads give zeroes afterwards.
+    ///
+    /// The ranges may be anything: what is not RAM is counted and left alone, what touches or overlaps is joined, and only
+    /// whole backing pages are given. All ranges of a backend go in one system call where the kernel has one.
+    #[must_use]
+    pub fn release(&mut self, ranges: &[GuestRange]) -> Released {
+        let mut sum = Released::default();
+        for range in ranges {
+            let mut inside = 0;
+            for region in self.ram.regions() {
+                let Some(common) = region.guest.intersection(range) else {
+                    continue;
+                };
+                inside += common.len;
+                self.spans[region.backend].push(Span {
+                    offset: region.offset + (common.start.0 - region.guest.start.0),
+                    len: common.len,
+                });
+            }
+            sum.outside = sum.outside.saturating_add(range.len.saturating_sub(inside));
+        }
+        let work = self.ram.backends().iter().zip(&mut self.spans);
+        for ((backend, spans), discarded) in work.zip(&mut self.discarded) {
+            *discarded = 0;
+            if !spans.is_empty() {
+                merge(spans);
+                let released = backend.release(spans);
+                *discarded = released.discarded;
+                sum += released;
+                spans.clear();
+            }
+        }
+        sum
+    }
+
+    /// Bytes that the last release discarded, for each backend in the order of [`Ram::backends`].
+    #[must_use]
+    pub fn discarded(&self) -> &[u64] {
+        &self.discarded
+    }
+
+    /// Has the host provide what is behind `range` now, whole backing pages of it. Returns whether it did; it does not when
+    /// a pool of huge pages, or what the process may use, is empty. Writes nothing, so what is there already stays.
+    ///
+    /// What cannot be provided for another reason shows when it is used, and counts as provided here.
+    #[must_use]
+    pub fn populate(&self, range: GuestRange) -> bool {
+        self.ram.regions().iter().all(|region| {
+            let common = region.guest.intersection(&range);
+            let Some(common) = common.and_then(|common| common.shrink_to(region.page)) else {
+                return true;
+            };
+            let span = Span {
+                offset: region.offset + (common.start.0 - region.guest.start.0),
+                len: common.len,
+            };
+            let backend = &self.ram.backends()[region.backend];
+            !matches!(backend.populate(span), Err(error) if is_shortage(&error))
+        })
+    }
+}
+
+/// What madvise(2) says of MADV_POPULATE_WRITE when there is no page: `EFAULT` for an empty pool of huge pages.
+fn is_shortage(error: &io::Error) -> bool {
+    let short = [libc::EFAULT, libc::ENOMEM, libc::EAGAIN, libc::ENOSPC];
+    error.raw_os_error().is_some_and(|number| short.contains(&number))
+}
 
 /// Whether process_madvise(2) takes an advice for this process: Linux 6.13 and later do for those that free pages, earlier
 /// ones answer `EINVAL`. Found out by trying on a page of our own, once for each advice.
@@ -59,32 +149,33 @@ fn probe(advice: Advice) -> io::Result<OwnedFd> {
     Ok(pidfd)
 }
 
-/// Gives `advice` for the whole pages inside `spans`, which are sorted and apart from each other. What lies outside whole
-/// pages never reaches the kernel: on hugetlb it would be zeroed, not freed.
-pub(crate) fn whole_pages(mapping: &Mapping, spans: &[Span], page: PageSize, advice: Advice) -> Released {
-    let mut pieces = Vec::with_capacity(spans.len());
-    let mut asked = 0;
-    for span in spans {
-        asked += span.len;
-        let start = page.ceil(span.offset).unwrap_or(u64::MAX);
+/// Gives `advice` for the whole pages inside `spans`, which are sorted and apart from each other, and used up. What lies
+/// outside whole pages never reaches the kernel: on hugetlb it would be zeroed, not freed.
+pub(crate) fn whole_pages(
+    mapping: &Mapping,
+    spans: &mut Vec<Span>,
+    page: PageSize,
+    advice: Advice,
+) -> Released {
+    let bytes = |spans: &[Span]| spans.iter().map(|span| span.len).sum::<u64>();
+    let asked = bytes(spans);
+    spans.retain_mut(|span| {
         let end = page.floor(span.end());
-        let mut next = start;
-        while next < end {
-            let len = MAX_PIECE.min(end - next);
-            pieces.push(Span { offset: next, len });
-            next += len;
-        }
-    }
+        span.offset = page.ceil(span.offset).unwrap_or(end);
+        span.len = end.saturating_sub(span.offset);
+        span.len > 0
+    });
+    let whole = bytes(spans);
     if !page.is_huge() {
-        pieces.iter().for_each(|piece| mapping.before_release(*piece));
+        spans.iter().for_each(|span| mapping.before_release(*span));
     }
-    let whole: u64 = pieces.iter().map(|piece| piece.len).sum();
+    let one = |piece| alone(mapping, piece, advice);
     let discarded = match mapping.batch().pidfd(advice) {
-        Some(pidfd) if pieces.len() > 1 => {
-            let call = |pieces: &[Span]| mapping.advise_many(pidfd.as_fd(), pieces, advice);
-            in_batches(&mut pieces, call, |piece| alone(mapping, piece, advice))
+        Some(pidfd) if spans.len() > 1 => {
+            let many = |pieces: &[Span]| mapping.advise_many(pidfd.as_fd(), pieces, advice);
+            in_batches(spans, many, one)
         }
-        _ => pieces.iter().map(|piece| alone(mapping, *piece, advice)).sum(),
+        _ => spans.iter().map(|span| one(*span)).sum(),
     };
     Released {
         discarded,
@@ -109,8 +200,8 @@ fn alone(mapping: &Mapping, piece: Span, advice: Advice) -> u64 {
     }
 }
 
-/// Calls `many` until all pieces are done, going on where a short call stopped. A piece that it refuses is tried with `one`.
-/// Returns the bytes discarded.
+/// Calls `many` until all pieces are done, going on where a short call stopped. A piece that it refuses is tried with `one`,
+/// and so is one that would be alone or is too long for it. Returns the bytes discarded.
 fn in_batches(
     pieces: &mut [Span],
     mut many: impl FnMut(&[Span]) -> io::Result<u64>,
@@ -119,26 +210,28 @@ fn in_batches(
     let mut discarded = 0;
     let mut done = 0;
     while let Some(rest) = pieces.get_mut(done..).filter(|rest| !rest.is_empty()) {
-        let batch = first_batch(rest);
-        match many(&rest[..batch]) {
-            Ok(bytes) if bytes > 0 => {
-                discarded += bytes;
-                done += skip(&mut rest[..batch], bytes);
-            }
-            Ok(_) | Err(_) => {
-                discarded += one(rest[0]);
-                done += 1;
-            }
+        let fitting = first_batch(rest);
+        let batch = &mut rest[..fitting];
+        let taken = match batch.len() {
+            1 => 0,
+            _ => many(batch).unwrap_or(0),
+        };
+        if taken > 0 {
+            discarded += taken;
+            done += skip(batch, taken);
+        } else {
+            discarded += one(batch[0]);
+            done += 1;
         }
     }
     discarded
 }
 
-/// How many of the first pieces fit into one call; at least one.
+/// How many of the first pieces fit into one call; at least one, which may be too long.
 fn first_batch(pieces: &[Span]) -> usize {
-    let mut bytes = 0;
-    let fitting = pieces.iter().take(MAX_PIECES).take_while(|piece| {
-        bytes += piece.len;
+    let mut bytes = 0_u64;
+    let fitting = pieces.iter().take(sys::MAX_RANGES).take_while(|piece| {
+        bytes = bytes.saturating_add(piece.len);
         bytes <= MAX_BYTES
     });
     fitting.count().max(1)

@@ -76,30 +76,36 @@ pub(crate) unsafe fn advise(start: NonNull<u8>, len: usize, advice: i32) -> io::
     check(unsafe { libc::madvise(start.as_ptr().cast(), len, advice) }.into()).map(drop)
 }
 
-/// process_madvise(2) on this process: `advice` for many ranges. Returns the bytes advised, fewer than asked when a range
-/// after the first was refused.
+/// Most ranges of one [`advise_many`] (`UIO_MAXIOV`).
+pub(crate) const MAX_RANGES: usize = 1024;
+
+/// process_madvise(2) on this process: `advice` for many ranges, the first [`MAX_RANGES`] of them. Returns the bytes advised,
+/// fewer than asked when a range after the first was refused.
 ///
 /// # Safety
 /// As for [`advise`], for each range; `pidfd` is this process.
 pub(crate) unsafe fn advise_many(
     pidfd: BorrowedFd<'_>,
-    ranges: &[(NonNull<u8>, usize)],
+    ranges: impl Iterator<Item = (NonNull<u8>, usize)>,
     advice: i32,
 ) -> io::Result<usize> {
-    let vectors: Vec<libc::iovec> = ranges
-        .iter()
-        .map(|(start, len)| libc::iovec {
-            iov_base: start.as_ptr().cast(),
-            iov_len: *len,
-        })
-        .collect();
+    // On the stack: a balloon comes here for every kick of its guest.
+    let mut vectors = [libc::iovec {
+        iov_base: ptr::null_mut(),
+        iov_len: 0,
+    }; MAX_RANGES];
+    let mut count = 0;
+    for (vector, (start, len)) in vectors.iter_mut().zip(ranges) {
+        (vector.iov_base, vector.iov_len) = (start.as_ptr().cast(), len);
+        count += 1;
+    }
     // SAFETY: the vectors live until the call returns; the caller owns the ranges that they name.
     check(unsafe {
         libc::syscall(
             libc::SYS_process_madvise,
             pidfd.as_raw_fd(),
             vectors.as_ptr(),
-            vectors.len(),
+            count,
             libc::c_long::from(advice),
             0_usize,
         )

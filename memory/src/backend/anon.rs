@@ -39,7 +39,7 @@ impl Backend for Anonymous {
         })
     }
 
-    fn release(&self, mapping: &Mapping, spans: &[Span]) -> Released {
+    fn release(&self, mapping: &Mapping, spans: &mut Vec<Span>) -> Released {
         whole_pages(mapping, spans, PageSize::BASE, Advice::DontNeed)
     }
 

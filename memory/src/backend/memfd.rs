@@ -73,7 +73,7 @@ impl Backend for Memfd {
         Mapping::new(&request)
     }
 
-    fn release(&self, mapping: &Mapping, spans: &[Span]) -> Released {
+    fn release(&self, mapping: &Mapping, spans: &mut Vec<Span>) -> Released {
         whole_pages(mapping, spans, self.page, Advice::Remove)
     }
 

@@ -40,17 +40,27 @@ fn a_call_has_at_most_1024_pieces_and_2_gib() {
     };
     let mut many = pages(2500);
     assert_eq!(in_batches(&mut many, kernel, |_| unreachable!()), 2500 * 4096);
-    let mut large: Vec<Span> = (0..5).map(|index| span(index << 31, 1 << 30)).collect();
-    assert_eq!(in_batches(&mut large, kernel, |_| unreachable!()), 5 << 30);
+    let mut large: Vec<Span> = (0..6).map(|index| span(index << 31, 1 << 29)).collect();
+    assert_eq!(in_batches(&mut large, kernel, |_| unreachable!()), 6 << 29);
+    // What is longer than a call may be goes by a call that has no limit.
+    let mut long = [span(0, 4096), span(1 << 40, 5 << 30), span(1 << 50, 4096)];
+    let alone = RefCell::new(Vec::new());
+    let one = |piece: Span| {
+        alone.borrow_mut().push(piece);
+        piece.len
+    };
+    assert_eq!(in_batches(&mut long, kernel, one), (5 << 30) + 8192);
+    assert_eq!(alone.into_inner(), long);
     let calls = calls.into_inner();
     assert_eq!(
         calls[..3],
         [(1024, 1024 * 4096), (1024, 1024 * 4096), (452, 452 * 4096)]
     );
+    assert_eq!(calls[3..], [(3, 3 << 29), (3, 3 << 29)]);
     assert!(
         calls
             .iter()
-            .all(|(count, bytes)| *count <= MAX_PIECES && *bytes <= MAX_BYTES),
+            .all(|(count, bytes)| *count <= sys::MAX_RANGES && *bytes <= MAX_BYTES),
         "{calls:?}"
     );
 }

@@ -9,6 +9,7 @@ use crate::backend::{BackendKind, Released};
 use crate::effective::Effective;
 use crate::ram::Ram;
 use crate::range::GuestRange;
+use crate::release::Releaser;
 use crate::size::PageSize;
 use crate::testing::{
     HUGE, HUGE_MEMFD, HugePages, MEMFD, MIB, Mount, Settings, directory, open, resident, spec,
@@ -215,4 +216,56 @@ fn whole_huge_pages_cost_no_transparent_huge_pages() {
     assert_eq!(thp(&ram), !read_never());
     let _ = ram.release(&[range(0, 4096)]);
     assert!(!thp(&ram));
+}
+
+#[test]
+fn a_releaser_says_which_backend_gave_what() {
+    let mut second = spec(MEMFD, 4);
+    second.id = "mem1".to_owned();
+    let ram = Ram::open(vec![spec(BackendKind::Ram, 4), second], &()).unwrap();
+    let mut releaser = Releaser::new(ram.clone());
+    assert_eq!(releaser.release(&[range(3 * MIB, 2 * MIB)]).discarded, 2 * MIB);
+    assert_eq!(releaser.discarded(), [MIB, MIB]);
+    assert_eq!(releaser.release(&[range(0, 4096)]).discarded, 4096);
+    assert_eq!(releaser.discarded(), [4096, 0]);
+}
+
+/// A shared huge page that went has no reservation: another may take it, and then it cannot be had again.
+#[test]
+fn a_page_is_provided_again_while_the_pool_has_one() {
+    let _pool = HugePages::with_free(4);
+    let ram = filled(HUGE_MEMFD, 8);
+    let mut releaser = Releaser::new(ram.clone());
+    let mut absent = ram.absent();
+    for page in [0, HUGE] {
+        ram.memory()
+            .write_obj(7_u8, GuestAddress(2 * HUGE + page))
+            .unwrap();
+    }
+    let gone = range(HUGE, HUGE);
+    assert_eq!(releaser.release(&[gone]).discarded, HUGE);
+    absent.insert(gone);
+    assert_eq!(
+        (absent.unreserved(), HugePages::free_and_reserved()),
+        (HUGE, (1, 0))
+    );
+
+    let other = filled(HUGE_MEMFD, 2);
+    assert!(!releaser.populate(gone), "the pool is empty");
+    assert!(releaser.populate(range(2 * HUGE, 2 * HUGE)), "these are there");
+    assert!(
+        releaser.populate(range(HUGE + 4096, 4096)),
+        "nothing whole is asked"
+    );
+    drop(other);
+    assert!(releaser.populate(gone));
+    assert_eq!(HugePages::free_and_reserved(), (0, 0));
+    for page in [0, HUGE] {
+        assert_eq!(
+            ram.memory()
+                .read_obj::<u8>(GuestAddress(2 * HUGE + page))
+                .unwrap(),
+            7
+        );
+    }
 }
