@@ -16,10 +16,11 @@ use rustix::io::Errno;
 use rustix::time::Timespec;
 
 use self::alarm::Alarm;
-use self::client::{Client, Fate, Language};
+use self::client::{Client, Fate};
 use self::event::Event;
 use self::limit::Limits;
-use self::socket::{Listener, SocketError};
+use self::listeners::Listeners;
+use self::socket::SocketError;
 use self::target::Target;
 use self::terminal::Terminal;
 use crate::config::{Config, MonitorSpec};
@@ -31,6 +32,7 @@ pub mod command;
 pub mod event;
 mod limit;
 mod lines;
+mod listeners;
 mod memory_report;
 pub mod monitor;
 pub mod qmp;
@@ -88,9 +90,8 @@ pub struct Control {
     wake: OwnedFd,
     /// Rings when an event or an answer has waited long enough.
     alarm: Alarm,
-    listeners: Vec<(Listener, Language)>,
-    /// False while there are too many clients.
-    accepting: bool,
+    /// Not watched while there are too many clients.
+    listeners: Listeners,
     clients: BTreeMap<Token, Client>,
     next_client: Token,
     limits: Limits,
@@ -101,25 +102,18 @@ pub struct Control {
 impl Control {
     /// Listens on all sockets of `config`.
     pub fn bind(config: &Config) -> Result<Control, Error> {
-        let mut listeners = Vec::new();
-        for spec in &config.qmp {
-            listeners.push((Listener::bind(&spec.path)?, Language::Qmp));
-        }
-        if let MonitorSpec::Unix(path) = &config.monitor {
-            listeners.push((Listener::bind(path)?, Language::Monitor));
-        }
+        let listeners = Listeners::bind(config, FIRST_LISTENER)?;
         let terminal = match config.monitor {
             MonitorSpec::Stdio => Some(Terminal::new().map_err(prepare("the terminal"))?),
             MonitorSpec::None | MonitorSpec::Unix(_) => None,
         };
         let epoll = epoll::create(epoll::CreateFlags::CLOEXEC).map_err(prepare("epoll"))?;
         let flags = EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK;
-        let control = Control {
+        let mut control = Control {
             wake: eventfd(0, flags).map_err(prepare("an eventfd"))?,
             alarm: Alarm::new().map_err(prepare("a timer"))?,
             epoll,
             listeners,
-            accepting: true,
             clients: BTreeMap::new(),
             next_client: FIRST_CLIENT,
             limits: Limits::default(),
@@ -128,7 +122,10 @@ impl Control {
         };
         control.watch(&control.wake, WAKE).map_err(prepare("epoll"))?;
         control.watch(&control.alarm, ALARM).map_err(prepare("epoll"))?;
-        control.watch_listeners().map_err(prepare("epoll"))?;
+        control
+            .listeners
+            .watch(&control.epoll)
+            .map_err(prepare("epoll"))?;
         if !control.greeted {
             control.come_back();
         }
@@ -266,36 +263,19 @@ impl Control {
     }
 
     fn accept(&mut self, token: Token) {
-        let index = usize::try_from(token - FIRST_LISTENER).unwrap_or(usize::MAX);
-        let Some((listener, language)) = self.listeners.get(index) else {
-            return;
-        };
-        let stream = match listener.accept() {
-            Ok(stream) => stream,
-            Err(error) => {
-                let gone = [
-                    io::ErrorKind::WouldBlock,
-                    io::ErrorKind::Interrupted,
-                    io::ErrorKind::ConnectionAborted,
-                ];
-                if !gone.contains(&error.kind()) {
-                    // Out of descriptors, most likely. The client stays in the queue and would wake us for ever.
-                    tracing::warn!(
-                        "cannot accept a client on '{}': {error}",
-                        listener.path().display()
-                    );
-                    self.stop_accepting();
-                }
-                return;
+        let (stream, language) = match self.listeners.accept(token) {
+            Ok(Some(client)) => client,
+            Ok(None) => return,
+            Err(why) => {
+                // Out of descriptors, most likely; tried again when a client leaves.
+                tracing::warn!("cannot accept a client on {why}");
+                return self.listeners.ignore(&self.epoll);
             }
         };
-        let client = Client::new(stream, *language);
+        let client = Client::new(stream, language);
         let token = self.next_client;
         if let Err(error) = epoll::add(&self.epoll, &client, EventData::new_u64(token), EventFlags::IN) {
-            tracing::warn!(
-                "cannot watch a client on '{}': {error}",
-                listener.path().display()
-            );
+            tracing::warn!("cannot watch a control client: {error}");
             return;
         }
         self.next_client += 1;
@@ -303,7 +283,7 @@ impl Control {
         self.settle(token);
         if self.clients.len() >= MAX_CLIENTS {
             tracing::warn!("{MAX_CLIENTS} control clients are connected; others wait until one leaves");
-            self.stop_accepting();
+            self.listeners.ignore(&self.epoll);
         }
     }
 
@@ -346,28 +326,10 @@ impl Control {
         if waiting.is_err() {
             // Closing its descriptor takes it out of epoll.
             self.clients.remove(&token);
-            if !self.accepting {
-                self.accepting = true;
-                if let Err(error) = self.watch_listeners() {
-                    tracing::warn!("cannot watch the control sockets: {error}");
-                }
+            if let Err(error) = self.listeners.watch(&self.epoll) {
+                tracing::warn!("cannot watch the control sockets: {error}");
             }
         }
-    }
-
-    fn stop_accepting(&mut self) {
-        self.accepting = false;
-        for (listener, _) in &self.listeners {
-            // It was added; nothing can be wrong with removing it.
-            let _ = epoll::delete(&self.epoll, listener);
-        }
-    }
-
-    fn watch_listeners(&self) -> Result<(), Errno> {
-        for ((listener, _), token) in self.listeners.iter().zip(FIRST_LISTENER..) {
-            self.watch(listener, token)?;
-        }
-        Ok(())
     }
 
     fn watch(&self, source: &impl AsFd, token: Token) -> Result<(), Errno> {
