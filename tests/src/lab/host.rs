@@ -34,6 +34,8 @@ const MACHINE: [&str; 14] = [
     "-nodefaults",
     "-no-reboot",
 ];
+/// Bytes of this machine's memory that a lab host may come to hold: its own, and what emulating it costs.
+const COST: u64 = 9 << 30;
 /// 1 GiB pages can only be had at the start. A panic ends the machine at once.
 const COMMAND_LINE: &str =
     "console=ttyS0 reboot=t panic=-1 quiet mitigations=off hugepagesz=1G hugepages=0:1,1:1";
@@ -71,6 +73,16 @@ pub struct Streams {
     pub output: Box<dyn Write + Send>,
     /// Takes its error output.
     pub error: Box<dyn Write + Send>,
+}
+
+/// How many lab hosts this machine has processors and free memory for; at least one.
+pub fn abreast() -> usize {
+    let processors = thread::available_parallelism().map_or(1, usize::from);
+    let meminfo = fs::read_to_string("/proc/meminfo").unwrap_or_default();
+    let line = meminfo.lines().find_map(|line| line.strip_prefix("MemAvailable:"));
+    let kibibytes = line.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok());
+    let room = kibibytes.unwrap_or(0) * 1024 / COST;
+    processors.min(usize::try_from(room).unwrap_or(usize::MAX)).max(1)
 }
 
 /// A lab host to be.

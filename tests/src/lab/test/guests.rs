@@ -1,14 +1,15 @@
-//! The tests with real guests: each test program gets a lab host of its own.
+//! The tests with real guests: each test program gets a lab host of its own, and several lab hosts run at a time.
 
 use std::io::{self, Write};
 use std::process::Command;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
 use std::time::{Duration, Instant};
 
-use super::super::host::{Outcome, Streams};
+use super::super::host::{self, Outcome, Streams};
 use super::super::tiny::Tiny;
 use super::super::workshop::Workshop;
-use super::super::{Result, process, python};
+use super::super::{Error, Result, process, python};
 use super::Selection;
 use super::libtest::{self, Verdict};
 use super::report::{self, Case, Report};
@@ -21,7 +22,7 @@ const LONG_PATIENCE: Duration = Duration::from_secs(3600);
 /// Names of tests that only a long run runs begin with this.
 const LONG: &str = "long_";
 
-/// Runs the tests that are ignored on this machine.
+/// Runs the tests that are ignored on this machine, as many lab hosts at a time as there is room for.
 pub fn run(
     workshop: &Workshop,
     executables: &[Executable],
@@ -29,6 +30,7 @@ pub fn run(
     report: &mut Report,
 ) -> Result<()> {
     let tiny = workshop.tiny()?;
+    let mut programs = Vec::new();
     for executable in executables {
         let filter = selection
             .filter
@@ -36,8 +38,30 @@ pub fn run(
             .filter(|filter| !executable.name.contains(filter));
         let tests = tests(executable, filter, selection.long)?;
         if !tests.is_empty() {
-            run_one(workshop, &tiny, executable, &tests, selection.long, report)?;
+            programs.push((executable, tests));
         }
+    }
+    // What has most tests takes longest, more or less: it had better not begin last.
+    programs.sort_by_key(|(_, tests)| std::cmp::Reverse(tests.len()));
+    let abreast = host::abreast().min(programs.len());
+    let next = Mutex::new(programs.iter());
+    let serve = || -> Result<Vec<Case>> {
+        let mut cases = Vec::new();
+        loop {
+            let program = next.lock().unwrap_or_else(PoisonError::into_inner).next();
+            let Some((executable, tests)) = program else {
+                return Ok(cases);
+            };
+            cases.extend(run_one(workshop, &tiny, executable, tests, selection.long)?);
+        }
+    };
+    let results: Vec<_> = thread::scope(|scope| {
+        let servers: Vec<_> = (0..abreast).map(|_| scope.spawn(serve)).collect();
+        servers.into_iter().map(thread::ScopedJoinHandle::join).collect()
+    });
+    for cases in results {
+        let cases = cases.map_err(|_| Error::Failed("running a lab host panicked".into()))??;
+        cases.into_iter().for_each(|case| report.add_quietly(case));
     }
     Ok(())
 }
@@ -64,8 +88,7 @@ fn run_one(
     executable: &Executable,
     tests: &[String],
     long: bool,
-    report: &mut Report,
-) -> Result<()> {
+) -> Result<Vec<Case>> {
     let program = executable.path.file_name().unwrap_or_default().to_string_lossy();
     let mut command = vec![
         format!("{PROGRAMS}/{program}"),
@@ -100,13 +123,11 @@ fn run_one(
     let log = format!("guests-{}", executable.name.replace("::", "-"));
     let outcome = workshop.run(&log, &contents, streams, Some(patience))?;
 
-    let heard = listener.take();
+    let mut heard = listener.take();
     let failed = heard.cases.iter().filter(|case| case.failure.is_some()).count();
     let complete = heard.cases.len() == tests.len();
-    let all_well = outcome == Outcome::Exit(0) && complete;
-    heard.cases.into_iter().for_each(|case| report.add_quietly(case));
-    if all_well {
-        return Ok(());
+    if outcome == Outcome::Exit(0) && complete {
+        return Ok(heard.cases);
     }
     println!("{}\n{}", heard.text, errors.take().text);
     if failed == 0 || !complete {
@@ -118,13 +139,15 @@ fn run_one(
             Outcome::Lost(last) => format!("the lab host ended in {test}; it said last:{last}"),
             Outcome::Exit(_) | Outcome::Signal(_) => format!("ended in {test}: {outcome:?}"),
         };
-        report.add(Case {
+        let case = Case {
             name: executable.name.clone(),
             took: start.elapsed(),
             failure: Some(failure),
-        });
+        };
+        println!("{}", report::told(&case));
+        heard.cases.push(case);
     }
-    Ok(())
+    Ok(heard.cases)
 }
 
 /// Takes a test program's output, tells each result as it comes, and keeps everything.

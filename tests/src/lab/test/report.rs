@@ -44,10 +44,7 @@ impl Report {
 
     /// Adds a case and tells how it went.
     pub fn add(&mut self, case: Case) {
-        println!("{}", line(&case));
-        if let Some(failure) = &case.failure {
-            println!("{failure}");
-        }
+        println!("{}", told(&case));
         self.cases.push(case);
     }
 
@@ -116,6 +113,14 @@ impl Default for Report {
 pub fn line(case: &Case) -> String {
     let verdict = if case.failure.is_some() { "FAILED" } else { "ok" };
     format!("{verdict:<6} {:>7.1} s  {}", case.took.as_secs_f64(), case.name)
+}
+
+/// How a case is told, and why it failed.
+pub fn told(case: &Case) -> String {
+    match &case.failure {
+        Some(failure) => format!("{}\n{failure}", line(case)),
+        None => line(case),
+    }
 }
 
 fn chain(error: &dyn std::error::Error) -> String {
