@@ -75,6 +75,24 @@ fn stock_kernel_in_5_gib_on_four_processors() -> Result<()> {
 
 #[test]
 #[ignore = "needs the lab: cargo lab test"]
+fn long_every_kernel_in_the_least_and_the_most_memory() -> Result<()> {
+    for (kernel, least) in [
+        (names::TINY_ELF, "64"),
+        (names::TINY_IMAGE, "64"),
+        (names::STOCK, "256"),
+    ] {
+        for memory in [least, "3G", "5G"] {
+            for processors in [1, 4] {
+                println!("{kernel}, {memory}, {processors}");
+                boots(kernel, memory, processors)?;
+            }
+        }
+    }
+    Ok(())
+}
+
+#[test]
+#[ignore = "needs the lab: cargo lab test"]
 fn the_guests_kernel_has_nothing_to_complain_about() -> Result<()> {
     for kernel in [names::TINY_ELF, names::STOCK] {
         let mut vm = start(kernel, "256", 2)?;

@@ -79,7 +79,9 @@ pub struct Streams {
 pub fn abreast() -> usize {
     let processors = thread::available_parallelism().map_or(1, usize::from);
     let meminfo = fs::read_to_string("/proc/meminfo").unwrap_or_default();
-    let line = meminfo.lines().find_map(|line| line.strip_prefix("MemAvailable:"));
+    let line = meminfo
+        .lines()
+        .find_map(|line| line.strip_prefix("MemAvailable:"));
     let kibibytes = line.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok());
     let room = kibibytes.unwrap_or(0) * 1024 / COST;
     processors.min(usize::try_from(room).unwrap_or(usize::MAX)).max(1)

@@ -38,16 +38,24 @@ fn attached(name: &str, command: Vec<String>, extra: &[PathBuf]) -> Result<u8> {
     }
 }
 
+/// Places that the lab host fills itself.
+const ITS_OWN: [&str; 8] = [
+    "/bin",
+    "/dev",
+    "/lab",
+    "/proc",
+    "/sbin",
+    "/sys",
+    "/usr/bin",
+    "/usr/sbin",
+];
+
 /// The files of this machine that arguments name, alone or as the value of an option: they go into the lab host.
 fn named_files(arguments: &[String]) -> Vec<PathBuf> {
     let words = arguments
         .iter()
         .flat_map(|argument| argument.split([',', '=', ':']));
-    let elsewhere = |path: &PathBuf| {
-        !["/dev", "/proc", "/sys", "/lab"]
-            .iter()
-            .any(|place| path.starts_with(place))
-    };
+    let elsewhere = |path: &PathBuf| !ITS_OWN.iter().any(|place| path.starts_with(place));
     words
         .filter(|word| Path::new(word).is_file())
         .filter_map(|word| std::path::absolute(word).ok())

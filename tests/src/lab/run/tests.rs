@@ -12,6 +12,7 @@ fn files_are_found_in_arguments() {
         "-x",
         &format!("a=b,path={path}"),
         "/proc/cpuinfo",
+        "/bin/sh",
     ];
     let arguments = arguments.map(str::to_owned);
     assert_eq!(named_files(&arguments), [file.path(), file.path()]);
