@@ -212,7 +212,7 @@ fn anonymous_memory_leaves_the_host() {
 #[test]
 fn memfd_memory_leaves_the_host() {
     let _alone = alone();
-    let ram = open_ram(BackendKind::Memfd { hugetlb: None }, 64);
+    let ram = open_ram(BackendKind::memfd(None), 64);
     gives_back(&ram, || file_bytes(&ram));
     assert!(resident(&ram) >= 32 * MIB);
 }
@@ -220,12 +220,7 @@ fn memfd_memory_leaves_the_host() {
 #[test]
 fn tmpfs_memory_leaves_the_host() {
     let _alone = alone();
-    let ram = open_ram(
-        BackendKind::File {
-            path: "/dev/shm".into(),
-        },
-        64,
-    );
+    let ram = open_ram(BackendKind::file("/dev/shm"), 64);
     gives_back(&ram, || file_bytes(&ram));
 }
 
@@ -269,12 +264,7 @@ fn pages_around_the_hole_are_clamped() {
 }
 
 fn huge_ram(mib: u64) -> Ram {
-    open_ram(
-        BackendKind::Memfd {
-            hugetlb: Some(PageSize::HUGE_2M),
-        },
-        mib,
-    )
+    open_ram(BackendKind::memfd(Some(PageSize::HUGE_2M)), mib)
 }
 
 /// A large page leaves when its last piece arrives, over as many kicks as that takes.
@@ -545,7 +535,7 @@ proptest! {
 
     #[test]
     fn live_pages_survive_on_memfd(steps in steps(2048)) {
-        let ram = open_ram(BackendKind::Memfd { hugetlb: None }, 16);
+        let ram = open_ram(BackendKind::memfd(None), 16);
         keeps_live_pages(&ram, 0, 2048, &steps);
     }
 }

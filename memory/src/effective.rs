@@ -3,7 +3,7 @@
 use std::fmt;
 use std::io;
 
-use crate::backend::{Backend, BackendSpec};
+use crate::backend::{Backend, BackendSpec, Lock, Thp};
 use crate::mapping::Mapping;
 use crate::policy;
 use crate::proc;
@@ -29,6 +29,8 @@ pub struct Effective {
     pub merge: bool,
     /// The kernel may use transparent huge pages (`THPeligible`).
     pub thp: bool,
+    /// Its pages stay in RAM once they are there: locked (`lo`), or of a hugetlb pool.
+    pub lock: bool,
     /// Core dumps hold it (no `dd`).
     pub dump: bool,
     /// The policy as the kernel has it: `default`, `bind 0-1`, or another that the process was started with.
@@ -62,6 +64,7 @@ impl Effective {
             prealloc,
             merge: smaps.flag("mg"),
             thp: smaps.number("THPeligible") != 0,
+            lock: smaps.flag("lo") || page_size.is_huge(),
             dump: !smaps.flag("dd"),
             policy: numa.map_or_else(|| "default".to_owned(), |numa| policy::read_back(&numa)),
         })
@@ -75,12 +78,22 @@ impl Effective {
             true => self.policy.clone(),
             false => format!("{} (asked {asked_policy})", self.policy),
         };
+        let asked_thp = match spec.thp {
+            Thp::Default => None,
+            Thp::On => Some(true),
+            Thp::Off => Some(false),
+        };
         let properties = [
             property("share", self.share, spec.share),
             property("reserve", self.reserve, spec.reserve),
             property("prealloc", self.prealloc, Some(spec.prealloc)),
             property("merge", self.merge, Some(spec.merge.wanted())),
-            property("thp", self.thp, None),
+            property("thp", self.thp, asked_thp),
+            property(
+                "lock",
+                self.lock,
+                Some(spec.lock != Lock::Off).filter(|asked| *asked),
+            ),
             property("dump", self.dump, Some(spec.dump)),
         ];
         format!(

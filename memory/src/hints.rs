@@ -5,7 +5,7 @@ use std::io;
 
 use thiserror::Error;
 
-use crate::backend::{Backend, BackendSpec, MergeRequest};
+use crate::backend::{Backend, BackendSpec, MergeRequest, Thp};
 use crate::host::ksm;
 use crate::mapping::{Advice, Mapping};
 
@@ -30,9 +30,19 @@ pub(crate) fn apply(
         result.map_err(|source| HintError { name, source })
     };
     if !backend.page_size().is_huge() {
-        match give(Advice::HugePage, "thp=on") {
-            // A kernel without transparent huge pages: nobody asked for them.
-            Err(error) if error.source.raw_os_error() == Some(libc::EINVAL) => {}
+        let given = match spec.thp {
+            Thp::On => give(Advice::HugePage, "thp=on"),
+            // Pages of a disk are read and written whole; nobody asked for that.
+            Thp::Default if backend.caches_disk() => Ok(()),
+            Thp::Default => give(Advice::HugePage, "transparent huge pages"),
+            Thp::Off => mapping.forbid_huge().map_err(|source| HintError {
+                name: "thp=off",
+                source,
+            }),
+        };
+        match given {
+            // A kernel without transparent huge pages.
+            Err(error) if spec.thp != Thp::On && error.source.raw_os_error() == Some(libc::EINVAL) => {}
             result => result?,
         }
     }

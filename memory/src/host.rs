@@ -1,8 +1,9 @@
-//! What the host has: nodes, huge page pools, KSM. Read only.
+//! What the host has: nodes, huge page pools, KSM, transparent huge pages. Read only.
 
 pub mod hugepages;
 pub mod ksm;
 pub mod numa;
+pub mod thp;
 
 use std::fs;
 use std::io;

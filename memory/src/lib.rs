@@ -11,9 +11,11 @@
 //!
 //! | backend | mapping | release | never |
 //! |---|---|---|---|
-//! | anonymous | `MAP_PRIVATE`, no file | `MADV_DONTNEED` | |
-//! | memfd, tmpfs directory | `MAP_SHARED` | `MADV_REMOVE` | `MADV_DONTNEED`: returns 0, frees nothing |
-//! | hugetlb memfd, hugetlbfs directory | `MAP_SHARED` | `MADV_REMOVE` of whole huge pages | less than a huge page: zeroes, frees nothing |
+//! | anonymous | `MAP_PRIVATE`, no file | `MADV_DONTNEED`, locked `MADV_DONTNEED_LOCKED` | |
+//! | memfd, tmpfs | `MAP_SHARED` | `MADV_REMOVE`, locked a hole in the file | `MADV_DONTNEED`: returns 0, frees nothing |
+//! | hugetlb memfd, hugetlbfs | `MAP_SHARED` | `MADV_REMOVE` of whole huge pages | less than a huge page: zeroes, frees nothing |
+//! | file on a disk, `share=on` | `MAP_SHARED` | as memfd with `discard-data=on`, else none | past the end of the guest's part |
+//! | file, `share=off` | `MAP_PRIVATE` | none | `MADV_DONTNEED`: the file's bytes come back |
 //!
 //! Private and shared memory that lost pieces of 2 MiB gets no more transparent huge pages until the guest has all of it
 //! back: khugepaged would fill the holes ([`ram::Ram::all_in_use`]).
@@ -46,13 +48,16 @@ mod sys;
 mod testing;
 
 pub use absent::Absent;
-pub use backend::{Backend, BackendKind, BackendSpec, MergeRequest, OpenObserver, OpenStage, Released};
+pub use backend::{
+    Backend, BackendKind, BackendSpec, FileSpec, Lock, MergeRequest, OpenObserver, OpenStage, Placing,
+    Released, Thp,
+};
 pub use effective::Effective;
 pub use host::numa::NodeSet;
 pub use layout::{Placement, place};
 pub use partial::Partial;
 pub use policy::HostPolicy;
-pub use ram::{OpenBackend, Ram, RamError};
+pub use ram::{Misplaced, OpenBackend, Ram, RamError};
 pub use range::{GuestRange, Pfn, merge_pfns};
 pub use region::Region;
 pub use release::Releaser;

@@ -37,6 +37,8 @@ impl Span {
 pub enum Advice {
     /// `MADV_DONTNEED`: frees pages of private anonymous memory.
     DontNeed,
+    /// `MADV_DONTNEED_LOCKED`: the same where the memory may be locked (Linux 5.18).
+    DontNeedLocked,
     /// `MADV_REMOVE`: frees pages of shared memory, in the file.
     Remove,
     /// `MADV_POPULATE_WRITE`: provides the pages now.
@@ -57,6 +59,7 @@ impl Advice {
     const fn number(self) -> i32 {
         match self {
             Self::DontNeed => libc::MADV_DONTNEED,
+            Self::DontNeedLocked => libc::MADV_DONTNEED_LOCKED,
             Self::Remove => libc::MADV_REMOVE,
             Self::PopulateWrite => libc::MADV_POPULATE_WRITE,
             Self::HugePage => libc::MADV_HUGEPAGE,
@@ -78,23 +81,50 @@ pub struct MapRequest<'a> {
     /// Where the guest will see the first byte. Host address and guest address agree modulo 2 MiB (1 GiB for pages of 1 GiB),
     /// so that a huge page of the host can serve a huge page of the guest.
     pub guest_start: u64,
-    /// The file whose bytes from `guest_start` modulo 2 MiB on are mapped, shared; `None`: private anonymous memory. (Private
-    /// memory of a file would cost every page twice.)
-    pub file: Option<BorrowedFd<'a>>,
+    /// `Some`: they also agree modulo this power of two, where it is more.
+    pub align: Option<ByteSize>,
+    /// The file that is mapped; `None`: private anonymous memory.
+    pub file: Option<MapFile<'a>>,
     /// Whether the kernel accounts the memory now (no `MAP_NORESERVE`).
     pub reserve: bool,
 }
 
+/// A file behind a mapping.
+#[derive(Clone, Copy, Debug)]
+pub struct MapFile<'a> {
+    /// The file, open for reading, and for writing where the mapping is shared.
+    pub fd: BorrowedFd<'a>,
+    /// The byte where the mapping begins; `None`: the remainder that host and guest addresses have, so that the file can have
+    /// huge pages where they can.
+    pub offset: Option<u64>,
+    /// Whether the guest's writes stay out of the file.
+    pub private: bool,
+}
+
+impl<'a> MapFile<'a> {
+    /// A file that is nobody else's, mapped shared.
+    #[must_use]
+    pub const fn own(fd: BorrowedFd<'a>) -> Self {
+        Self {
+            fd,
+            offset: None,
+            private: false,
+        }
+    }
+}
+
 impl MapRequest<'_> {
-    /// What host addresses, guest addresses and file offsets are congruent modulo.
+    /// What host addresses and guest addresses are congruent modulo.
     fn alignment(&self) -> u64 {
-        self.page.max(PageSize::HUGE_2M).bytes()
+        let page = self.page.max(PageSize::HUGE_2M).bytes();
+        self.align.map_or(page, |align| align.bytes().max(page))
     }
 
-    /// Where the first byte lies in the file: below 2 MiB, and 0 for huge pages.
+    /// Where the first byte lies in the file.
     #[must_use]
     pub fn file_offset(&self) -> u64 {
-        self.guest_start % self.alignment()
+        let congruent = self.guest_start % self.page.max(PageSize::HUGE_2M).bytes();
+        self.file.and_then(|file| file.offset).unwrap_or(congruent)
     }
 
     /// How large the file must be.
@@ -113,9 +143,14 @@ pub struct Mapping {
     len: usize,
     /// What others see of this mapping; see [`Mapping::view`].
     views: Mutex<Vec<Arc<MmapRegion>>>,
+    /// Where the first byte is in the file, if there is one.
+    file_offset: u64,
     batch: Batch,
     /// Whether pieces of 2 MiB were given back, so that no transparent huge page may close the holes.
     holes: AtomicBool,
+    /// Whether transparent huge pages are not wanted, holes or not.
+    plain: AtomicBool,
+    locked: AtomicBool,
 }
 
 // SAFETY: the pointers are only handed to the kernel and to vm-memory, which accesses the bytes by volatile or atomic
@@ -141,7 +176,7 @@ impl Mapping {
         let reserved = sys::reserve(total)?;
         let first = reserved.addr().get() as u64 + guard;
         // The next address that leaves the same remainder as the guest's.
-        let skip = request.file_offset().wrapping_sub(first) % align;
+        let skip = request.guest_start.wrapping_sub(first) % align;
         let skip = usize::try_from(skip + guard).map_err(|_| too_large())?;
         // SAFETY: guard + (a remainder below align) + len + guard is at most `total`, so this is inside the reservation.
         let start = unsafe { reserved.add(skip) };
@@ -151,12 +186,21 @@ impl Mapping {
             start,
             len,
             views: Mutex::default(),
+            file_offset: request.file_offset(),
             batch: Batch::default(),
             holes: AtomicBool::new(false),
+            plain: AtomicBool::new(false),
+            locked: AtomicBool::new(false),
         };
-        let file = request.file.map(|file| (file, request.file_offset()));
+        let source = request
+            .file
+            .map_or(sys::Source::Anonymous, |file| sys::Source::File {
+                fd: file.fd,
+                offset: request.file_offset(),
+                private: file.private,
+            });
         // SAFETY: start and len lie in the reservation just made, which nobody knows yet. `mapping` gives it back on failure.
-        unsafe { sys::map_over(start, len, file, request.reserve) }?;
+        unsafe { sys::map_over(start, len, source, request.reserve) }?;
         Ok(mapping)
     }
 
@@ -230,7 +274,7 @@ impl Mapping {
         let huge = PageSize::HUGE_2M;
         let start = self.address().saturating_add(span.offset);
         let whole = huge.floor(start) == start && span.len.is_multiple_of(huge.bytes());
-        if !whole && !self.holes.swap(true, Ordering::Relaxed) {
+        if !whole && !self.plain.load(Ordering::Relaxed) && !self.holes.swap(true, Ordering::Relaxed) {
             // Fails on a kernel without transparent huge pages, where nothing closes holes.
             let _ = self.advise(self.whole(), Advice::NoHugePage);
         }
@@ -243,14 +287,45 @@ impl Mapping {
         }
     }
 
-    /// Binds all pages to the nodes of `mask` (bit n is node n), also those that are there already (mbind(2)).
+    /// Transparent huge pages are not wanted here, now or later.
     ///
     /// # Errors
-    /// `EIO` when a page is elsewhere and cannot be moved, `EINVAL` when no node of the mask has memory, `ENOSYS` on a kernel
-    /// without NUMA. For hugetlb pages that are elsewhere the kernel says nothing.
-    pub fn bind(&self, mask: &[u64]) -> io::Result<()> {
+    /// As [`Mapping::advise`].
+    pub(crate) fn forbid_huge(&self) -> io::Result<()> {
+        self.plain.store(true, Ordering::Relaxed);
+        self.advise(self.whole(), Advice::NoHugePage)
+    }
+
+    /// Keeps the pages in RAM from the moment each is there (mlock2(2), `MLOCK_ONFAULT`).
+    ///
+    /// # Errors
+    /// `ENOMEM` and `EPERM` when `RLIMIT_MEMLOCK` is too low.
+    pub(crate) fn lock(&self) -> io::Result<()> {
         // SAFETY: the range is this mapping.
-        unsafe { sys::bind(self.start, self.len, mask) }
+        unsafe { sys::lock_on_fault(self.start, self.len) }?;
+        self.locked.store(true, Ordering::Relaxed);
+        Ok(())
+    }
+
+    /// Whether [`Mapping::lock`] succeeded: advices that free pages then fail, but for [`Advice::DontNeedLocked`].
+    pub(crate) fn is_locked(&self) -> bool {
+        self.locked.load(Ordering::Relaxed)
+    }
+
+    /// Where a byte of the mapping is in its file.
+    pub(crate) fn file_offset(&self, offset: u64) -> u64 {
+        self.file_offset.saturating_add(offset)
+    }
+
+    /// Sets the NUMA policy (mbind(2)) of all pages, also of those that are there already. `mode` is one of `MPOL_*`, and bit n
+    /// of `mask` is node n.
+    ///
+    /// # Errors
+    /// `EIO` when a page is elsewhere and cannot be moved, `EINVAL` when no node of the mask has memory or the kernel does not
+    /// know the mode, `ENOSYS` on a kernel without NUMA. For hugetlb pages that are elsewhere the kernel says nothing.
+    pub(crate) fn place(&self, mode: i32, mask: &[u64]) -> io::Result<()> {
+        // SAFETY: the range is this mapping.
+        unsafe { sys::set_policy(self.start, self.len, mode, mask) }
     }
 
     /// Writes to each page of a piece without changing it: [`Advice::PopulateWrite`] for kernels before 5.14. Where a page

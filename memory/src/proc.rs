@@ -36,7 +36,7 @@ impl Smaps {
 /// The line of /proc/self/numa_maps for one mapping.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct NumaMaps {
-    /// The policy as the kernel writes it: `default`, `bind:0-1`.
+    /// The policy as the kernel writes it: `default`, `bind:0-1`, `prefer (many):0-1`.
     pub(crate) policy: String,
     /// KiB of a page.
     pub(crate) page_kib: u64,
@@ -97,15 +97,19 @@ fn find_numa_maps(text: impl BufRead, start: u64) -> io::Result<Option<NumaMaps>
     for line in text.split(b'\n') {
         let line = line?;
         let line = String::from_utf8_lossy(&line);
-        let mut words = line.split_whitespace();
-        if words.next().and_then(|word| u64::from_str_radix(word, 16).ok()) != Some(start) {
+        let Some((address, rest)) = line.split_once(' ') else {
+            continue;
+        };
+        if u64::from_str_radix(address, 16) != Ok(start) {
             continue;
         }
+        let policy = policy_len(rest);
         let mut found = NumaMaps {
-            policy: words.next().unwrap_or_default().to_owned(),
+            policy: rest[..policy].to_owned(),
             page_kib: 4,
             nodes: BTreeMap::new(),
         };
+        let words = rest[policy..].split_whitespace();
         for (name, value) in words.filter_map(|word| word.split_once('=')) {
             let node = name.strip_prefix('N').and_then(|node| node.parse().ok());
             match (node, value.parse()) {
@@ -119,6 +123,14 @@ fn find_numa_maps(text: impl BufRead, start: u64) -> io::Result<Option<NumaMaps>
         return Ok(Some(found));
     }
     Ok(None)
+}
+
+/// The length of the policy at the start of a line. Two of them have a space inside (mpol_to_str() in mm/mempolicy.c).
+fn policy_len(text: &str) -> usize {
+    let spaced = ["prefer (many)", "weighted interleave"];
+    let name = spaced.iter().find(|name| text.starts_with(**name));
+    let name = name.map_or(0, |name| name.len());
+    text[name..].find(' ').map_or(text.len(), |at| name + at)
 }
 
 #[cfg(test)]

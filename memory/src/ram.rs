@@ -1,6 +1,7 @@
 //! The RAM of a guest: what every other crate holds.
 
 mod error;
+mod misplaced;
 mod open;
 mod shortage;
 
@@ -22,6 +23,7 @@ use crate::residency::Residency;
 use crate::size::{ByteSize, PageSize};
 
 pub use error::RamError;
+pub use misplaced::Misplaced;
 pub use shortage::Shortage;
 
 /// The RAM of one guest. Clones are the same RAM; it is unmapped with the last one.
@@ -175,6 +177,13 @@ impl OpenBackend {
         self.source.page_size()
     }
 
+    /// Why none of its memory goes back to the host while the guest runs, so that a balloon and reported pages do nothing for
+    /// it; `None` where it does.
+    #[must_use]
+    pub fn keeps(&self) -> Option<&'static str> {
+        self.source.keeps()
+    }
+
     /// What the user should know about defaults that could not take effect.
     #[must_use]
     pub fn warnings(&self) -> &[String] {
@@ -191,7 +200,7 @@ impl OpenBackend {
     #[must_use]
     pub fn shortage(&self) -> Option<Pool> {
         let page = self.page_size();
-        let pool = page.is_huge().then(|| Pool::read(page, self.spec.policy.nodes()));
+        let pool = page.is_huge().then(|| Pool::read(page, self.spec.policy.bound()));
         pool?.ok()
     }
 

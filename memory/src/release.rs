@@ -2,13 +2,14 @@
 //! theirs to say.
 
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::OnceLock;
 
+use rustix::fs::FallocateFlags;
 use rustix::process::{PidfdFlags, getpid, pidfd_open};
 
 use crate::backend::Released;
-use crate::mapping::{Advice, MapRequest, Mapping, Span};
+use crate::mapping::{Advice, MapFile, MapRequest, Mapping, Span};
 use crate::ram::Ram;
 use crate::range::GuestRange;
 use crate::size::{ByteSize, PageSize};
@@ -113,6 +114,7 @@ fn is_shortage(error: &io::Error) -> bool {
 #[derive(Debug, Default)]
 pub(crate) struct Batch {
     dont_need: OnceLock<Option<OwnedFd>>,
+    dont_need_locked: OnceLock<Option<OwnedFd>>,
     remove: OnceLock<Option<OwnedFd>>,
 }
 
@@ -121,6 +123,7 @@ impl Batch {
     fn pidfd(&self, advice: Advice) -> Option<&OwnedFd> {
         let known = match advice {
             Advice::DontNeed => &self.dont_need,
+            Advice::DontNeedLocked => &self.dont_need_locked,
             Advice::Remove => &self.remove,
             Advice::PopulateWrite
             | Advice::HugePage
@@ -140,8 +143,9 @@ fn probe(advice: Advice) -> io::Result<OwnedFd> {
     let mapping = Mapping::new(&MapRequest {
         size: PageSize::BASE.size(),
         page: PageSize::BASE,
+        align: None,
         guest_start: 0,
-        file: (advice == Advice::Remove).then(|| memfd.as_fd()),
+        file: (advice == Advice::Remove).then(|| MapFile::own(memfd.as_fd())),
         reserve: false,
     })?;
     let pidfd = pidfd_open(getpid(), PidfdFlags::empty())?;
@@ -149,13 +153,38 @@ fn probe(advice: Advice) -> io::Result<OwnedFd> {
     Ok(pidfd)
 }
 
-/// Gives `advice` for the whole pages inside `spans`, which are sorted and apart from each other, and used up. What lies
-/// outside whole pages never reaches the kernel: on hugetlb it would be zeroed, not freed.
+/// How pages go back.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Way<'a> {
+    /// madvise(2).
+    Advice(Advice),
+    /// A hole in the file behind the mapping (fallocate(2)).
+    Punch(BorrowedFd<'a>),
+}
+
+/// [`whole_pages`] of shared memory of `file`. The advice is better than a hole, since the kernel finds the place in the file
+/// and userfaultfd(2) hears of it, but of locked memory the kernel refuses it.
+pub(crate) fn shared_pages(
+    mapping: &Mapping,
+    spans: &mut Vec<Span>,
+    page: PageSize,
+    file: BorrowedFd<'_>,
+) -> Released {
+    let way = if mapping.is_locked() {
+        Way::Punch(file)
+    } else {
+        Way::Advice(Advice::Remove)
+    };
+    whole_pages(mapping, spans, page, way)
+}
+
+/// Gives back the whole pages inside `spans`, which are sorted and apart from each other, and used up. What lies outside
+/// whole pages never reaches the kernel: on hugetlb it would be zeroed, not freed.
 pub(crate) fn whole_pages(
     mapping: &Mapping,
     spans: &mut Vec<Span>,
     page: PageSize,
-    advice: Advice,
+    way: Way<'_>,
 ) -> Released {
     let bytes = |spans: &[Span]| spans.iter().map(|span| span.len).sum::<u64>();
     let asked = bytes(spans);
@@ -169,13 +198,17 @@ pub(crate) fn whole_pages(
     if !page.is_huge() {
         spans.iter().for_each(|span| mapping.before_release(*span));
     }
-    let one = |piece| alone(mapping, piece, advice);
-    let discarded = match mapping.batch().pidfd(advice) {
-        Some(pidfd) if spans.len() > 1 => {
+    let one = |piece| alone(mapping, piece, way);
+    let batch = match way {
+        Way::Advice(advice) if spans.len() > 1 => mapping.batch().pidfd(advice).map(|pidfd| (pidfd, advice)),
+        Way::Advice(_) | Way::Punch(_) => None,
+    };
+    let discarded = match batch {
+        Some((pidfd, advice)) => {
             let many = |pieces: &[Span]| mapping.advise_many(pidfd.as_fd(), pieces, advice);
             in_batches(spans, many, one)
         }
-        _ => spans.iter().map(|span| one(*span)).sum(),
+        None => spans.iter().map(|span| one(*span)).sum(),
     };
     Released {
         discarded,
@@ -186,18 +219,28 @@ pub(crate) fn whole_pages(
 }
 
 /// Bytes discarded: all of the piece or none.
-fn alone(mapping: &Mapping, piece: Span, advice: Advice) -> u64 {
+fn alone(mapping: &Mapping, piece: Span, way: Way<'_>) -> u64 {
     loop {
-        match mapping.advise(piece, advice) {
+        let result = match way {
+            Way::Advice(advice) => mapping.advise(piece, advice),
+            Way::Punch(file) => punch(mapping, piece, file),
+        };
+        match result {
             Ok(()) => return piece.len,
             // A signal came before the kernel began.
             Err(error) if error.raw_os_error() == Some(libc::EINTR) => {}
             Err(error) => {
-                tracing::debug!(?piece, ?advice, %error, "memory not given back");
+                tracing::debug!(?piece, ?way, %error, "memory not given back");
                 return 0;
             }
         }
     }
+}
+
+fn punch(mapping: &Mapping, piece: Span, file: BorrowedFd<'_>) -> io::Result<()> {
+    let flags = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
+    let offset = mapping.file_offset(piece.offset);
+    Ok(rustix::fs::fallocate(file, flags, offset, piece.len)?)
 }
 
 /// Calls `many` until all pieces are done, going on where a short call stopped. A piece that it refuses is tried with `one`,

@@ -13,6 +13,9 @@ use crate::size::PageSize;
 /// `MPOL_MF_STRICT` and `MPOL_MF_MOVE` of linux/mempolicy.h: pages elsewhere are moved, and an error where they cannot be.
 const STRICT_AND_MOVE: libc::c_long = 1 | 2;
 
+/// The number of cachestat(2), which libc does not have yet.
+const CACHESTAT: libc::c_long = 451;
+
 /// Makes the result of a C call a [`io::Result`].
 fn check(result: libc::c_long) -> io::Result<usize> {
     usize::try_from(result).map_err(|_| io::Error::last_os_error())
@@ -29,21 +32,39 @@ pub(crate) fn reserve(len: usize) -> io::Result<NonNull<u8>> {
     NonNull::new(start.cast()).ok_or_else(|| io::Error::from(io::ErrorKind::AddrNotAvailable))
 }
 
+/// What is mapped.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Source<'a> {
+    /// Private memory without a file.
+    Anonymous,
+    /// The bytes of a file from `offset` on; with `private` what is written does not reach it.
+    File {
+        fd: BorrowedFd<'a>,
+        offset: u64,
+        private: bool,
+    },
+}
+
 /// Puts readable and writable memory over `len` bytes at `start` (mmap(2), `MAP_FIXED`).
-///
-/// With a file: shared memory of the file from its byte `offset`. Without: private anonymous memory.
 ///
 /// # Safety
 /// The bytes belong to a [`reserve`]d range of the caller that nobody else refers to.
 pub(crate) unsafe fn map_over(
     start: NonNull<u8>,
     len: usize,
-    file: Option<(BorrowedFd<'_>, u64)>,
+    source: Source<'_>,
     account: bool,
 ) -> io::Result<()> {
-    let (kind, fd, offset) = match file {
-        Some((fd, offset)) => (libc::MAP_SHARED, fd.as_raw_fd(), offset),
-        None => (libc::MAP_PRIVATE | libc::MAP_ANONYMOUS, -1, 0),
+    let (kind, fd, offset) = match source {
+        Source::Anonymous => (libc::MAP_PRIVATE | libc::MAP_ANONYMOUS, -1, 0),
+        Source::File { fd, offset, private } => {
+            let kind = if private {
+                libc::MAP_PRIVATE
+            } else {
+                libc::MAP_SHARED
+            };
+            (kind, fd.as_raw_fd(), offset)
+        }
     };
     let reserve = if account { 0 } else { libc::MAP_NORESERVE };
     let offset = libc::off_t::try_from(offset).map_err(|_| io::Error::from_raw_os_error(libc::EFBIG))?;
@@ -112,27 +133,58 @@ pub(crate) unsafe fn advise_many(
     })
 }
 
-/// mbind(2) with `MPOL_BIND`, `MPOL_MF_STRICT` and `MPOL_MF_MOVE`. Bit n of `mask` is node n.
+/// mbind(2) with `MPOL_MF_STRICT` and `MPOL_MF_MOVE`. Bit n of `mask` is node n.
 ///
 /// # Safety
 /// The range lies in a mapping of the caller. (Which node a page is on is invisible to its users.)
-pub(crate) unsafe fn bind(start: NonNull<u8>, len: usize, mask: &[u64]) -> io::Result<()> {
+pub(crate) unsafe fn set_policy(start: NonNull<u8>, len: usize, mode: i32, mask: &[u64]) -> io::Result<()> {
     // The kernel takes one from the count before it reads the mask (get_nodes() in mm/mempolicy.c), so the count is one
-    // more than the bits, else the last node is cut off.
-    let bits = mask.len() * 64 + 1;
+    // more than the bits, else the last node is cut off. A policy without nodes takes none at all.
+    let (mask, bits) = match mask {
+        [] => (ptr::null(), 0),
+        mask => (mask.as_ptr(), mask.len() * 64 + 1),
+    };
     // SAFETY: the mask lives until the call returns and has the bits that `bits` says; the caller owns the range.
     check(unsafe {
         libc::syscall(
             libc::SYS_mbind,
             start.as_ptr(),
             len,
-            libc::c_long::from(libc::MPOL_BIND),
-            mask.as_ptr(),
+            libc::c_long::from(mode),
+            mask,
             bits,
             STRICT_AND_MOVE,
         )
     })
     .map(drop)
+}
+
+/// mlock2(2) with `MLOCK_ONFAULT`.
+///
+/// # Safety
+/// The range lies in a mapping of the caller. (Whether a page may be swapped out is invisible to its users.)
+pub(crate) unsafe fn lock_on_fault(start: NonNull<u8>, len: usize) -> io::Result<()> {
+    // SAFETY: the caller owns the range.
+    check(unsafe { libc::mlock2(start.as_ptr().cast(), len, libc::MLOCK_ONFAULT) }.into()).map(drop)
+}
+
+/// How many base pages of a part of a file are in the page cache (cachestat(2), Linux 6.5). `ENOSYS` before that, `EOPNOTSUPP`
+/// for hugetlbfs.
+pub(crate) fn cached_pages(file: BorrowedFd<'_>, offset: u64, len: u64) -> io::Result<u64> {
+    // `struct cachestat_range`, then `struct cachestat`, of which `nr_cache` is the first member (linux/mman.h).
+    let range = [offset, len];
+    let mut found = [0_u64; 5];
+    // SAFETY: the kernel reads two numbers from `range` and writes five to `found`, which live until the call returns.
+    check(unsafe {
+        libc::syscall(
+            CACHESTAT,
+            file.as_raw_fd(),
+            range.as_ptr(),
+            found.as_mut_ptr(),
+            0_usize,
+        )
+    })?;
+    Ok(found[0])
 }
 
 /// Writes to each page of the range without changing a byte, so that the kernel provides the page.

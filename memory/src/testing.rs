@@ -3,37 +3,22 @@
 use std::fs::{self, File};
 use std::path::Path;
 
-use crate::backend::{BackendKind, BackendSpec, HostPolicy, MergeRequest};
+use crate::backend::{BackendKind, BackendSpec};
 use crate::ram::{Ram, RamError};
 use crate::size::{ByteSize, PageSize};
 
 pub(crate) const MIB: u64 = 1 << 20;
 pub(crate) const HUGE: u64 = 2 << 20;
-pub(crate) const MEMFD: BackendKind = BackendKind::Memfd { hugetlb: None };
-pub(crate) const HUGE_MEMFD: BackendKind = BackendKind::Memfd {
-    hugetlb: Some(PageSize::HUGE_2M),
-};
+pub(crate) const MEMFD: BackendKind = BackendKind::memfd(None);
+pub(crate) const HUGE_MEMFD: BackendKind = BackendKind::memfd(Some(PageSize::HUGE_2M));
 
 /// A lazy backend of `mib` MiB named `mem0`.
 pub(crate) fn spec(kind: BackendKind, mib: u64) -> BackendSpec {
-    BackendSpec {
-        id: "mem0".to_owned(),
-        kind,
-        size: ByteSize::mib(mib),
-        share: None,
-        reserve: None,
-        prealloc: false,
-        prealloc_threads: None,
-        merge: MergeRequest::Off,
-        policy: HostPolicy::Default,
-        dump: true,
-    }
+    BackendSpec::new("mem0", kind, ByteSize::mib(mib))
 }
 
 pub(crate) fn directory(path: &Path) -> BackendKind {
-    BackendKind::File {
-        path: path.to_owned(),
-    }
+    BackendKind::file(path)
 }
 
 pub(crate) fn open(spec: BackendSpec) -> Result<Ram, RamError> {

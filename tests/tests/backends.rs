@@ -160,6 +160,7 @@ fn effective(kind: Backing, prealloc: bool, mapping: &Mapping, policy: &str) -> 
         "prealloc": prealloc,
         "merge": mapping.has_flag("mg"),
         "thp": mapping.field("THPeligible") != 0,
+        "lock": kind.is_huge(),
         "dump": !mapping.has_flag("dd"),
         "policy": policy,
     })
@@ -168,7 +169,8 @@ fn effective(kind: Backing, prealloc: bool, mapping: &Mapping, policy: &str) -> 
 /// What was asked, in QEMU's words, with the defaults filled in.
 fn check_asked(kind: Backing, prealloc: bool, memory: &Value, device: &Value) {
     let asked = json!({
-        "share": null, "reserve": null, "prealloc": prealloc, "merge": false, "dump": true, "policy": "default",
+        "share": null, "reserve": null, "prealloc": prealloc, "merge": false, "dump": true, "thp": null,
+        "lock": "off", "policy": "default",
     });
     assert_eq!(memory["asked"], asked, "{kind:?}");
     let share = matches!(kind, Backing::Memfd | Backing::HugeMemfd);

@@ -121,7 +121,7 @@ pub fn parts(
     kick::install_handler().map_err(Error::Handler)?;
 
     let ram = Ram::open(config.backends.clone(), &Progress::new(freezer))?;
-    report_backends(&ram, config.verbose);
+    report_backends(&ram, config);
     let vm = Vm::new(&kvm, ram.clone())?;
     freezer.reached(Stage::Slots);
 
@@ -198,12 +198,19 @@ fn serial_output(spec: &SerialSpec) -> Result<Box<dyn Write + Send>, Error> {
 }
 
 /// What was asked of each backend and what took effect: warnings always, the rest with `-v`.
-fn report_backends(ram: &Ram, verbose: bool) {
+fn report_backends(ram: &Ram, config: &Config) {
     for backend in ram.backends() {
+        if let (Some(reason), Some(balloon)) = (backend.keeps(), &config.balloon) {
+            eprintln!(
+                "ballast: warning: the balloon '{}' gets nothing back of backend '{}': {reason}",
+                balloon.id,
+                backend.spec().id
+            );
+        }
         for warning in backend.warnings() {
             eprintln!("ballast: warning: {warning}");
         }
-        if verbose {
+        if config.verbose {
             eprintln!("ballast: {}", backend.summary());
         }
     }

@@ -15,7 +15,7 @@ use memory::size::ByteSize;
 use self::channel::{MonitorArg, QmpArg, SerialArg};
 use self::device::BalloonArg;
 use self::habits::Habits;
-use self::memory_options::{MachineArg, NumaNodeArg, ObjectArg};
+use self::memory_options::{MachineArg, NumaNodeArg, ObjectArg, OvercommitArg};
 pub use self::value::ValueError;
 
 pub mod channel;
@@ -137,8 +137,9 @@ pub struct Args {
     #[arg(long = "m", value_name = "[size=]SIZE", value_parser = memory_options::ram_size, help_heading = "Memory")]
     pub memory: Option<ByteSize>,
 
-    /// Take RAM from an unlinked file in this directory, on hugetlbfs (huge pages) or tmpfs; default: anonymous memory
-    #[arg(long, value_name = "DIR", help_heading = "Memory")]
+    /// Take RAM from an unlinked file in this directory, on hugetlbfs (huge pages) or tmpfs, or from this file; default:
+    /// anonymous memory
+    #[arg(long, value_name = "PATH", help_heading = "Memory")]
     pub mem_path: Option<PathBuf>,
 
     /// Fill RAM before the guest starts, as prealloc=on does for every backend; default: on first touch
@@ -148,6 +149,10 @@ pub struct Args {
     /// A memory backend: where pages come from. Repeatable; default: one backend 'ram' of anonymous memory
     #[arg(long, value_name = "TYPE,id=ID,size=SIZE,…", value_parser = memory_options::object, help_heading = "Memory")]
     pub object: Vec<ObjectArg>,
+
+    /// What guests may take together: whether RAM may be swapped out; default: mem-lock=off
+    #[arg(long, value_name = "PROPERTY=VALUE,…", value_parser = memory_options::overcommit, help_heading = "Memory")]
+    pub overcommit: Vec<OvercommitArg>,
 
     /// The guest's NUMA node (one in this version); default: one node with all RAM
     #[arg(long, value_name = "node,memdev=ID", value_parser = memory_options::numa, help_heading = "Memory")]

@@ -1,5 +1,5 @@
 use memory::layout::{GDT, HOLE_END, KERNEL_START, PAGE_TABLES};
-use memory::{BackendKind, BackendSpec, HostPolicy, MergeRequest};
+use memory::{BackendKind, BackendSpec};
 use tempfile::TempDir;
 
 use super::*;
@@ -94,18 +94,7 @@ fn bzimage_with_everything() {
 fn real_guest_memory() {
     let dir = TempDir::new().unwrap();
     let spec = spec(&dir, &bzimage(header()), Some(10_000));
-    let backend = BackendSpec {
-        id: "mem0".into(),
-        kind: BackendKind::Ram,
-        size: ByteSize::gib(5),
-        share: None,
-        reserve: None,
-        prealloc: false,
-        prealloc_threads: None,
-        merge: MergeRequest::Off,
-        policy: HostPolicy::Default,
-        dump: false,
-    };
+    let backend = BackendSpec::new("mem0", BackendKind::Ram, ByteSize::gib(5));
     let ram = Ram::open(vec![backend], &()).unwrap();
     check(&spec, ram.size()).unwrap();
     let entry = load(&ram, &spec, &platform()).unwrap();

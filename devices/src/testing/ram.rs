@@ -1,6 +1,6 @@
 //! Small guest RAM over real backends.
 
-use memory::backend::{BackendKind, BackendSpec, HostPolicy, MergeRequest};
+use memory::backend::{BackendKind, BackendSpec};
 use memory::ram::Ram;
 use memory::size::ByteSize;
 
@@ -11,17 +11,6 @@ pub fn anonymous_ram(mib: u64) -> Ram {
 
 /// `mib` MiB of RAM of one kind, otherwise as by default.
 pub fn open_ram(kind: BackendKind, mib: u64) -> Ram {
-    let spec = BackendSpec {
-        id: "ram".into(),
-        kind,
-        size: ByteSize::from_bytes(mib << 20),
-        share: None,
-        reserve: None,
-        prealloc: false,
-        prealloc_threads: None,
-        merge: MergeRequest::Off,
-        policy: HostPolicy::Default,
-        dump: true,
-    };
+    let spec = BackendSpec::new("ram", kind, ByteSize::mib(mib));
     Ram::open(vec![spec], &()).unwrap()
 }

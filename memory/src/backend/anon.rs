@@ -2,10 +2,10 @@
 
 use std::io;
 
-use super::{Backend, BackendSpec, OpenError, Released};
+use super::{Backend, Released};
 use crate::mapping::{Advice, MapRequest, Mapping, Span};
 use crate::proc;
-use crate::release::whole_pages;
+use crate::release::{Way, whole_pages};
 use crate::size::{ByteSize, PageSize};
 
 /// Private memory without a file.
@@ -13,10 +13,6 @@ use crate::size::{ByteSize, PageSize};
 pub(super) struct Anonymous;
 
 impl Backend for Anonymous {
-    fn open(_spec: &BackendSpec) -> Result<Self, OpenError> {
-        Ok(Self)
-    }
-
     fn describe(&self) -> String {
         "anonymous memory".to_owned()
     }
@@ -29,18 +25,34 @@ impl Backend for Anonymous {
         false
     }
 
+    fn caches_disk(&self) -> bool {
+        false
+    }
+
+    fn keeps(&self) -> Option<&'static str> {
+        None
+    }
+
     fn map(&self, size: ByteSize, guest_start: u64, reserve: bool) -> io::Result<Mapping> {
         Mapping::new(&MapRequest {
             size,
             page: PageSize::BASE,
+            align: None,
             guest_start,
             file: None,
             reserve,
         })
     }
 
+    fn started(&mut self) {}
+
     fn release(&self, mapping: &Mapping, spans: &mut Vec<Span>) -> Released {
-        whole_pages(mapping, spans, PageSize::BASE, Advice::DontNeed)
+        let advice = if mapping.is_locked() {
+            Advice::DontNeedLocked
+        } else {
+            Advice::DontNeed
+        };
+        whole_pages(mapping, spans, PageSize::BASE, Way::Advice(advice))
     }
 
     fn resident(&self, mapping: &Mapping) -> io::Result<ByteSize> {

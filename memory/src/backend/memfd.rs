@@ -5,9 +5,9 @@ use std::os::fd::{AsFd, OwnedFd};
 
 use rustix::fs::{MemfdFlags, SealFlags};
 
-use super::{Backend, BackendKind, BackendSpec, OpenError, Released};
-use crate::mapping::{Advice, MapRequest, Mapping, Span};
-use crate::release::{held_by, whole_pages};
+use super::{Backend, OpenError, Released};
+use crate::mapping::{MapFile, MapRequest, Mapping, Span};
+use crate::release::{held_by, shared_pages};
 use crate::size::{ByteSize, PageSize};
 
 /// A memfd; always mapped shared, since a private mapping of it costs every page twice.
@@ -15,16 +15,12 @@ use crate::size::{ByteSize, PageSize};
 pub(super) struct Memfd {
     file: OwnedFd,
     page: PageSize,
+    seal: bool,
 }
 
-impl Backend for Memfd {
-    fn open(spec: &BackendSpec) -> Result<Self, OpenError> {
-        let page = match &spec.kind {
-            BackendKind::Memfd { hugetlb: Some(page) } => *page,
-            BackendKind::Memfd { hugetlb: None } | BackendKind::Ram | BackendKind::File { .. } => {
-                PageSize::BASE
-            }
-        };
+impl Memfd {
+    /// An empty memfd with pages of this size, which gets its seals with its size.
+    pub(super) fn open(page: PageSize, seal: bool) -> Result<Self, OpenError> {
         let huge = if page == PageSize::HUGE_2M {
             MemfdFlags::HUGETLB | MemfdFlags::HUGE_2MB
         } else if page == PageSize::HUGE_1G {
@@ -32,16 +28,23 @@ impl Backend for Memfd {
         } else {
             MemfdFlags::empty()
         };
-        let flags = MemfdFlags::CLOEXEC | MemfdFlags::ALLOW_SEALING | huge;
+        let sealing = if seal {
+            MemfdFlags::ALLOW_SEALING
+        } else {
+            MemfdFlags::empty()
+        };
+        let flags = MemfdFlags::CLOEXEC | sealing | huge;
         // A name with a NUL or longer than 249 bytes is refused (memfd_create(2)); it only serves /proc.
         let file =
             rustix::fs::memfd_create(c"ballast-ram", flags).map_err(|source| OpenError::CreateMemfd {
                 page,
                 source: source.into(),
             })?;
-        Ok(Self { file, page })
+        Ok(Self { file, page, seal })
     }
+}
 
+impl Backend for Memfd {
     fn describe(&self) -> String {
         let kind = if self.page.is_huge() {
             "hugetlb memfd"
@@ -59,22 +62,35 @@ impl Backend for Memfd {
         true
     }
 
+    fn caches_disk(&self) -> bool {
+        false
+    }
+
+    fn keeps(&self) -> Option<&'static str> {
+        None
+    }
+
     fn map(&self, size: ByteSize, guest_start: u64, reserve: bool) -> io::Result<Mapping> {
         let request = MapRequest {
             size,
             page: self.page,
+            align: None,
             guest_start,
-            file: Some(self.file.as_fd()),
+            file: Some(MapFile::own(self.file.as_fd())),
             reserve,
         };
         rustix::fs::ftruncate(&self.file, request.file_size())?;
-        // Whoever may get this descriptor later cannot cut the guest's memory off.
-        rustix::fs::fcntl_add_seals(&self.file, SealFlags::SHRINK | SealFlags::GROW)?;
+        if self.seal {
+            // Whoever may get this descriptor later cannot cut the guest's memory off.
+            rustix::fs::fcntl_add_seals(&self.file, SealFlags::SHRINK | SealFlags::GROW)?;
+        }
         Mapping::new(&request)
     }
 
+    fn started(&mut self) {}
+
     fn release(&self, mapping: &Mapping, spans: &mut Vec<Span>) -> Released {
-        whole_pages(mapping, spans, self.page, Advice::Remove)
+        shared_pages(mapping, spans, self.page, self.file.as_fd())
     }
 
     fn resident(&self, _mapping: &Mapping) -> io::Result<ByteSize> {

@@ -12,6 +12,7 @@ fn the_summary_shows_what_differs_from_what_was_asked() {
         prealloc: false,
         merge: false,
         thp: false,
+        lock: true,
         dump: true,
         policy: "bind 1".to_owned(),
     };
@@ -20,6 +21,6 @@ fn the_summary_shows_what_differs_from_what_was_asked() {
     assert_eq!(
         effective.summary(&asked),
         "backend 'mem0': 512 MiB of hugetlb memfd, pages of 2 MiB: share=on (asked off), reserve=on, prealloc=off, \
-         merge=off, thp=off, dump=on, policy=bind 1 (asked default)"
+         merge=off, thp=off, lock=on, dump=on, policy=bind 1 (asked default)"
     );
 }

@@ -1,6 +1,6 @@
 //! The NUMA nodes of the host: which there are, and which CPUs and how much distance they have.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::fs;
 use std::path::Path;
@@ -48,6 +48,12 @@ impl NodeSet {
     #[must_use]
     pub fn contains(&self, node: u32) -> bool {
         self.0.contains(&node)
+    }
+
+    /// How many nodes there are.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.0.len()
     }
 
     /// Whether all nodes of this set are in `other`.
@@ -136,6 +142,12 @@ pub fn nodes() -> NodeSet {
     nodes_in(Path::new(NODES))
 }
 
+/// Whether the kernel knows nodes, and so policies.
+#[must_use]
+pub fn is_supported() -> bool {
+    Path::new("/proc/self/numa_maps").exists()
+}
+
 fn nodes_in(root: &Path) -> NodeSet {
     fs::read_to_string(root.join("has_memory"))
         .ok()
@@ -169,6 +181,18 @@ pub fn distances(node: u32) -> Vec<u32> {
     text.split_whitespace()
         .filter_map(|word| word.parse().ok())
         .collect()
+}
+
+/// How often each of these nodes is taken in a weighted interleaving
+/// (Documentation/ABI/testing/sysfs-kernel-mm-mempolicy-weighted-interleave): 1 where the host does not say.
+#[must_use]
+pub fn weights(nodes: &NodeSet) -> BTreeMap<u32, u64> {
+    let weight = |node: u32| {
+        let path = format!("/sys/kernel/mm/mempolicy/weighted_interleave/node{node}");
+        let weight = super::read_number(Path::new(&path)).unwrap_or(1);
+        (node, weight.max(1))
+    };
+    nodes.iter().map(weight).collect()
 }
 
 #[cfg(test)]

@@ -7,6 +7,7 @@ fn request(size: u64, guest_start: u64) -> MapRequest<'static> {
     MapRequest {
         size: ByteSize::from_bytes(size),
         page: PageSize::BASE,
+        align: None,
         guest_start,
         file: None,
         reserve: false,
@@ -22,6 +23,10 @@ fn host_and_guest_addresses_agree_modulo_the_alignment() {
         large.page = PageSize::HUGE_1G;
         let mapping = Mapping::new(&large).unwrap();
         assert_eq!(mapping.address() % (1 << 30), guest_start % (1 << 30));
+        let mut aligned = request(8 << 20, guest_start);
+        aligned.align = Some(ByteSize::gib(4));
+        let mapping = Mapping::new(&aligned).unwrap();
+        assert_eq!(mapping.address() % (1 << 32), guest_start % (1 << 32));
     }
 }
 

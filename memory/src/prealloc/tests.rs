@@ -3,7 +3,7 @@ use std::collections::BTreeSet;
 use proptest::prelude::*;
 
 use super::*;
-use crate::mapping::MapRequest;
+use crate::mapping::{MapFile, MapRequest};
 use crate::proc;
 
 #[test]
@@ -57,6 +57,7 @@ fn mapping(mib: u64) -> Mapping {
     Mapping::new(&MapRequest {
         size: ByteSize::mib(mib),
         page: PageSize::BASE,
+        align: None,
         guest_start: 0,
         file: None,
         reserve: true,
@@ -106,8 +107,9 @@ fn a_page_that_cannot_be_had_ends_it() {
     let short = Mapping::new(&MapRequest {
         size: ByteSize::mib(32),
         page: PageSize::BASE,
+        align: None,
         guest_start: 0,
-        file: Some(std::os::fd::AsFd::as_fd(&memfd)),
+        file: Some(MapFile::own(std::os::fd::AsFd::as_fd(&memfd))),
         reserve: false,
     })
     .unwrap();

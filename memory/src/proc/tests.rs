@@ -39,3 +39,22 @@ fn finds_the_nodes_of_an_address() {
     assert_eq!(found.nodes, BTreeMap::from([(0, 1), (1, 2)]));
     assert_eq!(find_numa_maps(text.as_bytes(), 1).unwrap(), None);
 }
+
+#[test]
+fn policies_may_have_a_space() {
+    for policy in [
+        "prefer (many):0-1",
+        "weighted interleave:0",
+        "prefer:1",
+        "interleave=static:0-1",
+    ] {
+        for rest in [" anon=4 N0=1 N1=3 kernelpagesize_kB=4", ""] {
+            let text = format!("7f0000000000 {policy}{rest}\n");
+            let found = find_numa_maps(text.as_bytes(), 0x7f00_0000_0000)
+                .unwrap()
+                .unwrap();
+            assert_eq!(found.policy, policy);
+            assert_eq!(found.nodes.len(), if rest.is_empty() { 0 } else { 2 });
+        }
+    }
+}

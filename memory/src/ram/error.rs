@@ -4,8 +4,8 @@ use std::io;
 
 use thiserror::Error;
 
-use super::Shortage;
-use crate::backend::{NodeSet, OpenError, SpecError};
+use super::{Misplaced, Shortage};
+use crate::backend::{HostPolicy, NodeSet, OpenError, SpecError};
 use crate::hints::HintError;
 use crate::layout::LayoutError;
 use crate::size::ByteSize;
@@ -77,12 +77,26 @@ pub enum RamError {
         source: HintError,
     },
     /// The policy was refused.
-    #[error("cannot bind backend '{id}' to host node {nodes}")]
-    Bind {
+    #[error("cannot set the policy '{policy}' of backend '{id}'{hint}")]
+    Policy {
         /// The backend.
         id: String,
-        /// The nodes.
-        nodes: NodeSet,
+        /// The policy with its nodes.
+        policy: HostPolicy,
+        /// What it probably was.
+        hint: String,
+        /// What the kernel said.
+        source: io::Error,
+    },
+    /// The memory cannot be locked.
+    #[error("cannot lock {size} of backend '{id}'{hint}")]
+    Lock {
+        /// The backend.
+        id: String,
+        /// Its size.
+        size: ByteSize,
+        /// The limit, where there is one.
+        hint: String,
         /// What the kernel said.
         source: io::Error,
     },
@@ -103,7 +117,7 @@ pub enum RamError {
         source: io::Error,
     },
     /// Something that the user typed did not take effect.
-    #[error("backend '{id}' has {property}, which did not take effect on {what}")]
+    #[error("backend '{id}' has {property}, which did not take effect on {what}{hint}")]
     NotEffective {
         /// The backend.
         id: String,
@@ -111,17 +125,12 @@ pub enum RamError {
         property: String,
         /// What the memory is.
         what: String,
+        /// Why, where it is known.
+        hint: String,
     },
-    /// Pages are on another node.
-    #[error("backend '{id}' is bound to host node {nodes}, but {misplaced}")]
-    Misplaced {
-        /// The backend.
-        id: String,
-        /// The nodes asked for.
-        nodes: NodeSet,
-        /// How much is where.
-        misplaced: String,
-    },
+    /// Pages are elsewhere, with `strict=on`.
+    #[error(transparent)]
+    Misplaced(#[from] Misplaced),
     /// What took effect cannot be read.
     #[error("cannot read back the state of backend '{id}'")]
     ReadBack {

@@ -2,19 +2,21 @@
 
 use std::io;
 
+use rustix::process::Resource;
 use vm_memory::{GuestMemoryMmap, GuestRegionMmap};
 
 use super::shortage::{self, Claim};
-use super::{Inner, OpenBackend, RamError};
-use crate::backend::{self, Backend, BackendSpec, MergeRequest, OpenObserver, OpenStage};
+use super::{Inner, Misplaced, OpenBackend, RamError};
+use crate::backend::{
+    self, Backend, BackendSpec, HostPolicy, Lock, MergeRequest, OpenObserver, OpenStage, Thp,
+};
 use crate::effective::Effective;
 use crate::hints;
-use crate::host::numa;
+use crate::host::{numa, thp};
 use crate::layout::{self, Placement};
 use crate::mapping::{Mapping, Span};
 use crate::policy;
 use crate::prealloc::{self, Job};
-use crate::proc;
 use crate::region::Region;
 use crate::size::{ByteSize, PageSize};
 
@@ -35,7 +37,9 @@ pub(super) fn open(specs: &[BackendSpec], observer: &dyn OpenObserver) -> Result
     let sizes: Vec<_> = (specs.iter().zip(&sources))
         .map(|(spec, source)| (spec.size, source.page_size()))
         .collect();
-    check_sizes(specs, &sizes)?;
+    for (spec, source) in specs.iter().zip(&sources) {
+        spec.check_opened(source.as_ref())?;
+    }
     let placements = layout::place(&sizes)?;
     check_pools(specs, &sources)?;
 
@@ -50,7 +54,11 @@ pub(super) fn open(specs: &[BackendSpec], observer: &dyn OpenObserver) -> Result
         .into_iter()
         .map(|opening| verify(opening, observer))
         .collect::<Result<Vec<_>, _>>()?;
-    assemble(backends, &placements)
+    let mut inner = assemble(backends, &placements)?;
+    for backend in &mut inner.backends {
+        backend.source.started();
+    }
+    Ok(inner)
 }
 
 fn check_nodes(spec: &BackendSpec) -> Result<(), RamError> {
@@ -76,17 +84,6 @@ fn open_source(spec: &BackendSpec) -> Result<Box<dyn Backend>, RamError> {
     })
 }
 
-/// The page of a directory is only known now.
-fn check_sizes(specs: &[BackendSpec], sizes: &[(ByteSize, PageSize)]) -> Result<(), RamError> {
-    for (spec, &(size, page)) in specs.iter().zip(sizes) {
-        if !size.is_multiple_of(page) {
-            let id = spec.id.clone();
-            return Err(backend::SpecError::Size { id, size, page }.into());
-        }
-    }
-    Ok(())
-}
-
 /// Whether the host accounts for the memory of a backend at start.
 fn reserves(spec: &BackendSpec, page: PageSize) -> bool {
     spec.reserve.unwrap_or(spec.prealloc || page.is_huge())
@@ -96,10 +93,15 @@ fn check_pools(specs: &[BackendSpec], sources: &[Box<dyn Backend>]) -> Result<()
     let mut claims: Vec<Claim> = Vec::new();
     for (spec, source) in specs.iter().zip(sources) {
         let page = source.page_size();
-        if page.is_huge() && reserves(spec, page) {
-            let claim = Claim::new(spec, page);
+        if !page.is_huge() {
+            continue;
+        }
+        let claim = Claim::new(spec, page);
+        if reserves(spec, page) {
             shortage::check(&spec.id, &claim, &claims)?;
             claims.push(claim);
+        } else {
+            shortage::check_empty(&spec.id, &claim)?;
         }
     }
     Ok(())
@@ -122,11 +124,11 @@ fn prepare<'a>(
     let hints = hints::apply(&mapping, source.as_ref(), spec);
     warnings.extend(hints.map_err(|source| RamError::Hint { id: id(), source })?);
     observer.stage(&spec.id, OpenStage::Hinted);
-    policy::apply(&mapping, &spec.policy).map_err(|source| RamError::Bind {
-        id: id(),
-        nodes: spec.policy.nodes().cloned().unwrap_or_default(),
-        source,
-    })?;
+    policy::apply(&mapping, &spec.policy).map_err(|source| policy_error(spec, source))?;
+    // The kernel never swaps huge pages, and does not mark them locked.
+    if spec.lock != Lock::Off && !page.is_huge() {
+        mapping.lock().map_err(|source| lock_error(spec, source))?;
+    }
     observer.stage(&spec.id, OpenStage::Bound);
     if page.is_huge() && spec.reserve == Some(false) {
         warnings.push(format!(
@@ -140,6 +142,39 @@ fn prepare<'a>(
         mapping,
         warnings,
     })
+}
+
+fn policy_error(spec: &BackendSpec, source: io::Error) -> RamError {
+    let since = match &spec.policy {
+        HostPolicy::Nodes(placing, _) => placing.since(),
+        HostPolicy::Default | HostPolicy::Local => None,
+    };
+    let unknown = source.raw_os_error() == Some(libc::EINVAL);
+    let hint = since
+        .filter(|_| unknown)
+        .map(|since| format!(", which needs {since}"));
+    RamError::Policy {
+        id: spec.id.clone(),
+        policy: spec.policy.clone(),
+        hint: hint.unwrap_or_default(),
+        source,
+    }
+}
+
+fn lock_error(spec: &BackendSpec, source: io::Error) -> RamError {
+    let limit = rustix::process::getrlimit(Resource::Memlock).current;
+    let hint = limit.map(|limit| {
+        format!(
+            ": RLIMIT_MEMLOCK is {}; raise it (ulimit -l) or give CAP_IPC_LOCK",
+            ByteSize::from_bytes(limit)
+        )
+    });
+    RamError::Lock {
+        id: spec.id.clone(),
+        size: spec.size,
+        hint: hint.unwrap_or_default(),
+        source,
+    }
 }
 
 /// A file system with too little room: an error where all of it is taken now, else a warning.
@@ -245,41 +280,47 @@ fn verify(opening: Opening<'_>, observer: &dyn OpenObserver) -> Result<OpenBacke
         source,
     };
     let effective = Effective::read(source.as_ref(), &mapping).map_err(read_back)?;
-    let not_effective = |property: String| RamError::NotEffective {
-        id: spec.id.clone(),
-        property,
-        what: source.describe(),
-    };
     match spec.merge {
-        MergeRequest::On if !effective.merge => return Err(not_effective("merge=on".to_owned())),
         MergeRequest::Default(true) if !effective.merge && warnings.is_empty() => {
             warnings.push(format!("mem-merge=on has no effect on backend '{}'", spec.id));
         }
         MergeRequest::On | MergeRequest::Default(_) | MergeRequest::Off => {}
     }
-    if spec.prealloc && !effective.prealloc {
-        return Err(not_effective("prealloc=on".to_owned()));
+    let policy = format!("policy={}", spec.policy);
+    let has_policy = spec.policy == HostPolicy::Default
+        || !numa::is_supported()
+        || effective.policy == spec.policy.to_string();
+    let lock = if spec.lock == Lock::On {
+        "lock=on"
+    } else {
+        "lock=on-fault"
+    };
+    let asked = [
+        ("merge=on", spec.merge != MergeRequest::On || effective.merge),
+        ("thp=on", spec.thp != Thp::On || effective.thp),
+        ("thp=off", spec.thp != Thp::Off || !effective.thp),
+        (lock, spec.lock == Lock::Off || effective.lock),
+        ("prealloc=on", !spec.prealloc || effective.prealloc),
+        ("reserve=on", spec.reserve != Some(true) || effective.reserve),
+        (policy.as_str(), has_policy),
+    ];
+    if let Some((property, _)) = asked.iter().find(|(_, holds)| !holds) {
+        return Err(RamError::NotEffective {
+            id: spec.id.clone(),
+            property: (*property).to_owned(),
+            what: source.describe(),
+            hint: if *property == "thp=on" {
+                thp::state()
+            } else {
+                String::new()
+            },
+        });
     }
-    if spec.reserve == Some(true) && !effective.reserve {
-        return Err(not_effective("reserve=on".to_owned()));
-    }
-    if let Some(nodes) = spec.policy.nodes()
-        && let Some(found) = proc::numa_maps(&mapping).map_err(read_back)?
-    {
-        if effective.policy != spec.policy.to_string() {
-            return Err(not_effective(format!("policy={}", spec.policy)));
+    if let Some(misplaced) = Misplaced::find(spec, &mapping, spec.prealloc).map_err(read_back)? {
+        if spec.strict {
+            return Err(misplaced.into());
         }
-        let misplaced = policy::misplaced(&found, &spec.policy);
-        if !misplaced.is_empty() {
-            let parts = misplaced
-                .iter()
-                .map(|(node, size)| format!("{size} on node {node}"));
-            return Err(RamError::Misplaced {
-                id: spec.id.clone(),
-                nodes: nodes.clone(),
-                misplaced: parts.collect::<Vec<_>>().join(", "),
-            });
-        }
+        warnings.push(misplaced.to_string());
     }
     observer.stage(&spec.id, OpenStage::Verified);
     Ok(OpenBackend {

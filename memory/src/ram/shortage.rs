@@ -28,7 +28,7 @@ impl Claim {
     pub(super) fn new(spec: &BackendSpec, page: PageSize) -> Self {
         Self {
             page,
-            nodes: spec.policy.nodes().cloned(),
+            nodes: spec.policy.bound().cloned(),
             pages: spec.size.pages(page),
         }
     }
@@ -65,6 +65,17 @@ pub(super) fn check(id: &str, claim: &Claim, before: &[Claim]) -> Result<(), Sho
         return Err(shortage);
     }
     Ok(())
+}
+
+/// A pool that has no page at all for a backend without a reservation: its guest could not even be loaded.
+///
+/// # Errors
+/// The shortage.
+pub(super) fn check_empty(id: &str, claim: &Claim) -> Result<(), Shortage> {
+    match found(id, claim, 0) {
+        Some(shortage) if shortage.pool.free + shortage.pool.growth == 0 => Err(shortage),
+        Some(_) | None => Ok(()),
+    }
 }
 
 /// What is short now for a backend that could not get all its pages, if the pool shows it. `held` is what it got.

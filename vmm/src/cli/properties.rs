@@ -2,11 +2,14 @@
 
 use std::time::Duration;
 
-use memory::size::{ByteSize, SizeUnit};
+use ::memory::size::{ByteSize, SizeUnit};
 
+use self::memory::{BACKEND_FILE, BACKEND_MEMFD, BACKEND_RAM, MACHINE, NUMA_NODE, OVERCOMMIT, RAM};
 use super::keyval::{self, Pair};
 use super::near;
 use super::value::ValueError;
+
+pub mod memory;
 
 /// One property.
 #[derive(Debug)]
@@ -73,48 +76,12 @@ const fn row(
 }
 
 #[rustfmt::skip]
-const BACKEND: &[Property] = &[
-    row("id", "NAME", "required", "", "name, for memory-backend= and memdev=", "mem0"),
-    row("size", "SIZE", "required", "bytes", "size, a multiple of the page size; suffixes K, M, G, T", "512M"),
-    row("share", "on|off", "off; on for memfd", "", "shared mapping; files in a directory are always shared", "on"),
-    row("reserve", "on|off", "off; on for huge pages", "", "have the kernel set memory or huge pages aside", "on"),
-    row("prealloc", "on|off", "off, or as -mem-prealloc", "", "fill with pages before the guest starts", "on"),
-    row("merge", "on|off", "off, or as mem-merge=", "", "let KSM merge equal pages (anonymous memory only)", "off"),
-    row("host-nodes", "NODES", "none", "", "host NUMA nodes such as 0-1; may be repeated; needs policy=bind", "0"),
-    row("policy", "default|bind", "default", "", "bind: pages come from host-nodes only", "bind"),
-];
-
-#[rustfmt::skip]
-const MEMFD: &[Property] = &[
-    row("hugetlb", "on|off", "off", "", "use huge pages", "on"),
-    row("hugetlbsize", "SIZE", "2M", "bytes", "which huge pages; needs hugetlb=on", "2M"),
-];
-
-#[rustfmt::skip]
-const FILE: &[Property] = &[row(
-    "mem-path",
-    "DIR",
-    "required",
-    "",
-    "directory on hugetlbfs or tmpfs for an unlinked file",
-    "/dev/shm",
-)];
-
-#[rustfmt::skip]
 const SOCKET: &[Property] = &[
     row("path", "PATH", "required", "", "socket file, at most 107 bytes; may be written without path=", "/run/b.sock"),
     row("server", "on", "on", "", "Ballast listens; it never connects", "on"),
     row("wait", "off", "off", "", "the guest starts without waiting for a client", "off"),
     row("nowait", "on", "on", "", "old spelling of wait=off", "on"),
 ];
-
-/// `-m`.
-#[rustfmt::skip]
-pub const RAM: Family = Family {
-    option: "m",
-    owner: "-m",
-    rows: &[&[row("size", "SIZE", "128M", "MiB", "RAM of the guest; suffixes K, M, G, T", "512")]],
-};
 
 /// `-smp`.
 #[rustfmt::skip]
@@ -133,49 +100,6 @@ pub const NAME: Family = Family {
         row("guest", "NAME", "none", "", "name of the guest", "web"),
         row("debug-threads", "on|off", "on", "", "threads always have names; changes nothing", "on"),
     ]],
-};
-
-/// `-machine`.
-#[rustfmt::skip]
-pub const MACHINE: Family = Family {
-    option: "machine",
-    owner: "-machine",
-    rows: &[&[
-        row("type", "q35|pc|microvm", "q35", "", "there is one machine; changes nothing", "q35"),
-        row("accel", "kvm", "kvm", "", "KVM is the only accelerator; changes nothing", "kvm"),
-        row("memory-backend", "ID", "none", "", "the backend that is the guest's RAM", "mem0"),
-        row("mem-merge", "on|off", "off", "", "default of merge= for every backend", "on"),
-    ]],
-};
-
-/// `-numa node`.
-#[rustfmt::skip]
-pub const NUMA_NODE: Family = Family {
-    option: "numa",
-    owner: "node",
-    rows: &[&[
-        row("nodeid", "0", "0", "", "number of the node", "0"),
-        row("memdev", "ID", "none", "", "the backend that is the node's RAM", "mem0"),
-    ]],
-};
-
-/// `-object memory-backend-ram`.
-pub const BACKEND_RAM: Family = Family {
-    option: "object",
-    owner: "memory-backend-ram",
-    rows: &[BACKEND],
-};
-/// `-object memory-backend-memfd`.
-pub const BACKEND_MEMFD: Family = Family {
-    option: "object",
-    owner: "memory-backend-memfd",
-    rows: &[BACKEND, MEMFD],
-};
-/// `-object memory-backend-file`.
-pub const BACKEND_FILE: Family = Family {
-    option: "object",
-    owner: "memory-backend-file",
-    rows: &[BACKEND, FILE],
 };
 
 /// `-device virtio-balloon-pci`.
@@ -215,6 +139,7 @@ pub const FAMILIES: &[&Family] = &[
     &SMP,
     &NAME,
     &MACHINE,
+    &OVERCOMMIT,
     &NUMA_NODE,
     &BACKEND_RAM,
     &BACKEND_MEMFD,
@@ -286,6 +211,27 @@ impl Properties {
         self.text(name)
             .map(|value| keyval::switch(name, value))
             .transpose()
+    }
+
+    /// `name` as one of `words`, or as on or off.
+    pub fn word<T: Copy>(
+        &self,
+        name: &str,
+        words: &[(&str, T)],
+        switch: impl FnOnce(bool) -> T,
+    ) -> Result<Option<T>, ValueError> {
+        let Some(text) = self.text(name) else {
+            return Ok(None);
+        };
+        let found = words.iter().find(|(word, _)| *word == text);
+        match (found, keyval::switch(name, text)) {
+            (Some((_, value)), _) => Ok(Some(*value)),
+            (None, Ok(on)) => Ok(Some(switch(on))),
+            (None, Err(_)) => {
+                let words: Vec<_> = words.iter().map(|(word, _)| *word).collect();
+                Err(self.wrong(name, &format!("on, off or {}", words.join(" or "))))
+            }
+        }
     }
 
     /// `name` as a size; a bare number counts `unit`s.

@@ -122,7 +122,8 @@ fn says_what_is_wrong_and_what_is_near() {
     assert_eq!(
         error(&["-object", "memory-backend-ram,id=a,sise=1G"]),
         "-object memory-backend-ram,id=a,sise=1G: memory-backend-ram has no property 'sise', did you mean 'size'?; \
-         it has: id, size, share, reserve, prealloc, merge, host-nodes, policy"
+         it has: id, size, share, reserve, prealloc, prealloc-threads, merge, dump, thp, lock, host-nodes, policy, \
+         strict"
     );
     assert!(parse(["ballast".into()]).is_err());
     assert!(parse([]).is_err());
@@ -147,7 +148,7 @@ fn asks_for_help_and_version() {
         vec!["ballast", "run", "-S", "-h"],
         vec!["ballast", "help", "run"],
     ] {
-        assert!(help_text(&line).contains("-mem-path DIR"));
+        assert!(help_text(&line).contains("-mem-path PATH"));
     }
     for line in [vec!["ballast", "--version"], vec!["ballast", "run", "-version"]] {
         assert!(matches!(

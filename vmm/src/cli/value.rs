@@ -76,6 +76,12 @@ pub enum ValueError {
         /// What is wrong with it.
         reason: String,
     },
+    /// A policy for no nodes.
+    #[error("host-nodes must be set for policy {policy}")]
+    NodesMissing {
+        /// The policy.
+        policy: String,
+    },
     /// Two properties that exclude or need one another.
     #[error("{0}")]
     Conflict(&'static str),

@@ -1,7 +1,6 @@
 //! Which backends make up the guest's RAM, from `-m`, `-mem-path`, `-mem-prealloc`, `-object`, `-machine` and `-numa`.
 
-use memory::backend::{BackendKind, BackendSpec, MergeRequest};
-use memory::policy::HostPolicy;
+use memory::backend::{BackendKind, BackendSpec, Lock, MergeRequest};
 use memory::size::ByteSize;
 
 use crate::cli::Args;
@@ -177,43 +176,38 @@ fn known(objects: &[ObjectArg]) -> String {
 
 /// The backend that there is when none was named.
 fn default_backend(args: &Args) -> ObjectArg {
-    ObjectArg {
-        id: DEFAULT_ID.to_owned(),
-        kind: args
-            .mem_path
-            .clone()
-            .map_or(BackendKind::Ram, |path| BackendKind::File { path }),
-        size: args.memory.unwrap_or(DEFAULT_SIZE),
-        share: None,
-        reserve: None,
-        prealloc: None,
-        merge: None,
-        policy: HostPolicy::Default,
-    }
+    let kind = args.mem_path.as_ref().map_or(BackendKind::Ram, BackendKind::file);
+    ObjectArg::new(DEFAULT_ID, kind, args.memory.unwrap_or(DEFAULT_SIZE))
 }
 
 /// Fills in what the object did not say. What it did say wins over the machine-wide options, as with QEMU.
 fn complete(object: ObjectArg, args: &Args) -> BackendSpec {
-    let merge_default = args
-        .machine
+    let machine = || args.machine.iter().rev();
+    let mem_lock = args
+        .overcommit
         .iter()
         .rev()
-        .find_map(|machine| machine.mem_merge)
-        .unwrap_or(false);
+        .find_map(|overcommit| overcommit.mem_lock);
+    let lock = object.lock.or(mem_lock).unwrap_or_default();
+    let merge = match object.merge {
+        Some(true) => MergeRequest::On,
+        Some(false) => MergeRequest::Off,
+        None => MergeRequest::Default(machine().find_map(|machine| machine.mem_merge).unwrap_or(false)),
+    };
     BackendSpec {
-        id: object.id,
-        kind: object.kind,
-        size: object.size,
         share: object.share,
         reserve: object.reserve,
-        prealloc: object.prealloc.unwrap_or(args.mem_prealloc),
-        prealloc_threads: None,
-        merge: match object.merge {
-            Some(true) => MergeRequest::On,
-            Some(false) => MergeRequest::Off,
-            None => MergeRequest::Default(merge_default),
-        },
+        // What is locked from the start is there from the start.
+        prealloc: object.prealloc.unwrap_or(args.mem_prealloc || lock == Lock::On),
+        prealloc_threads: object.prealloc_threads,
+        merge,
+        thp: object.thp,
+        lock,
         policy: object.policy,
-        dump: true,
+        strict: object.strict,
+        dump: (object.dump)
+            .or(machine().find_map(|machine| machine.dump_guest_core))
+            .unwrap_or(true),
+        ..BackendSpec::new(object.id, object.kind, object.size)
     }
 }

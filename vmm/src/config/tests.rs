@@ -1,7 +1,7 @@
 use std::ffi::OsString;
 
 use devices::virtio::balloon::Reporting;
-use memory::backend::{BackendKind, MergeRequest};
+use memory::backend::{BackendKind, Lock, MergeRequest};
 
 use super::*;
 use crate::cli::{self, Command};
@@ -61,12 +61,7 @@ fn wants_a_kernel() {
 fn makes_the_default_backend_of_a_directory() {
     let config = config("-m 1G -mem-path /dev/hugepages -mem-prealloc -machine mem-merge=on").unwrap();
     let backend = &config.backends[0];
-    assert_eq!(
-        backend.kind,
-        BackendKind::File {
-            path: "/dev/hugepages".into()
-        }
-    );
+    assert_eq!(backend.kind, BackendKind::file("/dev/hugepages"));
     assert!(backend.prealloc);
     assert_eq!(backend.merge, MergeRequest::Default(true));
     assert_eq!(backend.size, ByteSize::gib(1));
@@ -95,6 +90,23 @@ fn takes_the_backend_that_is_named() {
         "without -m the backend says how much"
     );
     assert!(config.backends[0].prealloc);
+}
+
+#[test]
+fn machine_wide_defaults_yield_to_the_backend() {
+    let backend = |line: &str| {
+        let line = format!("{line} -machine memory-backend=m");
+        config(&line).unwrap().backends.remove(0)
+    };
+    let wide = format!("-machine dump-guest-core=off -overcommit mem-lock=on {M}");
+    let as_wide = backend(&wide);
+    assert!(!as_wide.dump && as_wide.prealloc);
+    assert_eq!(as_wide.lock, Lock::On);
+    let own = backend(&format!("{wide},dump=on,lock=on-fault"));
+    assert!(own.dump && !own.prealloc);
+    assert_eq!(own.lock, Lock::OnFault);
+    let text = text(&format!("{wide},prealloc=off -machine memory-backend=m"));
+    assert!(text.contains("use lock=on-fault"), "{text}");
 }
 
 #[test]

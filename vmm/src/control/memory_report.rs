@@ -7,9 +7,8 @@ use std::fmt::Write;
 use std::io;
 
 use devices::virtio::balloon::BalloonHandle;
-use memory::backend::BackendKind;
+use memory::backend::{BackendKind, Lock, Thp};
 use memory::host::ksm::{self, HostKsm, OwnKsm};
-use memory::policy::HostPolicy;
 use memory::ram::{OpenBackend, Ram};
 use memory::residency::Residency;
 use serde_json::{Value, json};
@@ -28,10 +27,6 @@ struct Asked {
 impl Asked {
     fn of(backend: &OpenBackend) -> Asked {
         let spec = backend.spec();
-        let policy = match spec.policy {
-            HostPolicy::Default => "default",
-            HostPolicy::Bind(_) => "bind",
-        };
         Asked {
             merge: spec.merge.wanted(),
             share: spec
@@ -40,7 +35,7 @@ impl Asked {
             reserve: spec
                 .reserve
                 .unwrap_or(spec.prealloc || backend.page_size().is_huge()),
-            policy,
+            policy: spec.policy.name(),
             nodes: spec
                 .policy
                 .nodes()
@@ -120,6 +115,12 @@ pub(super) fn memory(ram: &Ram, balloon: Option<&BalloonHandle>) -> io::Result<V
 
 fn report(backend: &OpenBackend, now: &Residency) -> Value {
     let spec = backend.spec();
+    // Null where there is no policy with nodes to compare with.
+    let misplaced = spec.policy.nodes().map(|_| {
+        let found = backend.misplaced().ok().flatten();
+        let nodes = found.map(|found| found.nodes).unwrap_or_default();
+        nodes.values().map(|bytes| bytes.bytes()).sum::<u64>()
+    });
     let node = |node: &memory::residency::NodeResidency| json!({ "node": node.node, "page-size": node.page_size.bytes(), "bytes": node.bytes.bytes() });
     let pool = backend.shortage().map(|pool| {
         json!({ "page-size": pool.page.bytes(), "total": pool.total, "free": pool.free, "reserved": pool.reserved })
@@ -135,6 +136,8 @@ fn report(backend: &OpenBackend, now: &Residency) -> Value {
             "prealloc": spec.prealloc,
             "merge": spec.merge.wanted(),
             "dump": spec.dump,
+            "thp": match spec.thp { Thp::Default => Value::Null, Thp::On => json!(true), Thp::Off => json!(false) },
+            "lock": match spec.lock { Lock::Off => "off", Lock::On => "on", Lock::OnFault => "on-fault" },
             "policy": spec.policy.to_string(),
         },
         "effective": effective(backend),
@@ -143,6 +146,8 @@ fn report(backend: &OpenBackend, now: &Residency) -> Value {
         "transparent-huge": now.transparent_huge.bytes(),
         "merged": now.merged.bytes(),
         "nodes": now.nodes.iter().map(node).collect::<Vec<_>>(),
+        "misplaced": misplaced,
+        "not-released": backend.keeps(),
         "pool": pool,
         "warnings": backend.warnings(),
     })
@@ -158,6 +163,7 @@ fn effective(backend: &OpenBackend) -> Value {
         "prealloc": effective.prealloc,
         "merge": effective.merge,
         "thp": effective.thp,
+        "lock": effective.lock,
         "dump": effective.dump,
         "policy": effective.policy,
     })

@@ -3,7 +3,6 @@
 use devices::fault::Faults;
 use devices::virtio::balloon::{Balloon, BalloonHandle, BalloonSpec};
 use memory::backend::{BackendKind, BackendSpec, MergeRequest};
-use memory::policy::HostPolicy;
 use memory::ram::Ram;
 use memory::size::ByteSize;
 
@@ -90,18 +89,8 @@ impl Target for Fake {
 
 /// A running machine of 64 MiB with a balloon, whose floor is 4 MiB, and two vCPUs.
 pub(super) fn fake() -> Fake {
-    let spec = BackendSpec {
-        id: "ram".to_owned(),
-        kind: BackendKind::Ram,
-        size: ByteSize::mib(64),
-        share: None,
-        reserve: None,
-        prealloc: false,
-        prealloc_threads: None,
-        merge: MergeRequest::Default(false),
-        policy: HostPolicy::Default,
-        dump: true,
-    };
+    let mut spec = BackendSpec::new("ram", BackendKind::Ram, ByteSize::mib(64));
+    spec.merge = MergeRequest::Default(false);
     let ram = Ram::open(vec![spec], &()).unwrap();
     let spec = BalloonSpec {
         min: ByteSize::mib(4),

@@ -16,7 +16,7 @@ fn an_empty_pool_is_said_as_a_shortage() {
     let expected = "backend 'mem0' needs 8 pages of 2 MiB: 0 free (4 in the pool, 0 reserved, 4 in use); ";
     assert!(text.starts_with(expected), "{text}");
     let mut bound = spec(HUGE_MEMFD, 16);
-    bound.policy = HostPolicy::Bind(NodeSet::from_iter([0]));
+    bound.policy = HostPolicy::bind(NodeSet::from_iter([0]));
     let text = preallocation_without_reservation(bound).to_string();
     assert!(
         text.starts_with("backend 'mem0' needs 8 pages of 2 MiB on node 0: 0 free "),

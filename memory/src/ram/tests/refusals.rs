@@ -12,7 +12,7 @@ fn refusal(spec: crate::BackendSpec) -> String {
 #[test]
 fn a_node_that_does_not_exist() {
     let mut bound = spec(BackendKind::Ram, 4);
-    bound.policy = HostPolicy::Bind(NodeSet::parse("0,77").unwrap());
+    bound.policy = HostPolicy::bind(NodeSet::parse("0,77").unwrap());
     let text = refusal(bound);
     assert!(
         text.starts_with("backend 'mem0' asks for host node 77, which has no memory: this host has 0"),
@@ -28,7 +28,7 @@ fn too_few_huge_pages() {
     let expected = "backend 'mem0' needs 64 pages of 2 MiB: 12 free (16 in the pool, 4 reserved); ";
     assert!(text.starts_with(expected), "{text}");
     let mut bound = spec(HUGE_MEMFD, 128);
-    bound.policy = HostPolicy::Bind(NodeSet::parse("0").unwrap());
+    bound.policy = HostPolicy::bind(NodeSet::parse("0").unwrap());
     let text = refusal(bound);
     let expected = "backend 'mem0' needs 64 pages of 2 MiB on node 0: 12 free (16 in the pool, 4 reserved); ";
     assert!(text.starts_with(expected), "{text}");
@@ -80,7 +80,9 @@ fn a_mount_with_a_limit() {
 fn no_directory_of_memory() {
     let text = refusal(spec(directory(std::path::Path::new("/proc")), 4));
     assert!(
-        text.starts_with("cannot open backend 'mem0': mem-path '/proc' is on a file system of type"),
+        text.starts_with(
+            "cannot open backend 'mem0': mem-path '/proc' is a directory on a file system of type"
+        ),
         "{text}"
     );
 }

@@ -1,16 +1,17 @@
 //! What leaves the host, read from the host.
 
+use std::path::Path;
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use vm_memory::{Bytes, GuestAddress};
 
-use crate::backend::{BackendKind, Released};
+use crate::backend::{BackendKind, FileSpec, Lock, Released};
 use crate::effective::Effective;
 use crate::ram::Ram;
 use crate::range::GuestRange;
 use crate::release::Releaser;
-use crate::size::PageSize;
+use crate::size::{ByteSize, PageSize};
 use crate::testing::{
     HUGE, HUGE_MEMFD, HugePages, MEMFD, MIB, Mount, Settings, directory, open, resident, spec,
 };
@@ -75,6 +76,63 @@ fn memfd_memory_leaves() {
 fn tmpfs_memory_leaves() {
     let shm = tempfile::tempdir_in("/dev/shm").unwrap();
     check(&filled(directory(shm.path()), 64), PageSize::BASE);
+}
+
+/// Locked memory cannot be swapped out, and yet leaves.
+#[test]
+fn locked_memory_leaves() {
+    let shm = tempfile::tempdir_in("/dev/shm").unwrap();
+    for kind in [BackendKind::Ram, MEMFD, directory(shm.path())] {
+        for lock in [Lock::On, Lock::OnFault] {
+            let mut locked = spec(kind.clone(), 32);
+            (locked.lock, locked.prealloc) = (lock, lock == Lock::On);
+            let ram = open(locked).unwrap();
+            let effective = ram.backends()[0].effective();
+            assert!(effective.lock, "{kind:?}: {effective:?}");
+            assert_eq!(resident(&ram) > 0, lock == Lock::On, "{kind:?}");
+            check(&ram, PageSize::BASE);
+        }
+    }
+}
+
+#[test]
+fn memory_of_named_files_leaves() {
+    let _pool = HugePages::with_free(32);
+    let mount = Mount::new("hugetlbfs", "pagesize=2M");
+    let shm = tempfile::tempdir_in("/dev/shm").unwrap();
+    for (place, page) in [(shm.path(), PageSize::BASE), (mount.path(), PageSize::HUGE_2M)] {
+        for lock in [Lock::Off, Lock::On] {
+            check(&named(place, lock), page);
+        }
+    }
+}
+
+/// RAM in a file that is larger.
+fn named(place: &Path, lock: Lock) -> Ram {
+    let mut file = FileSpec::new(place.join("ram"));
+    (file.discard, file.offset) = (true, ByteSize::mib(4));
+    let mut spec = spec(BackendKind::File(file), 32);
+    (spec.share, spec.prealloc, spec.lock) = (Some(true), true, lock);
+    open(spec).unwrap()
+}
+
+/// A file system caches a disk in pieces of its own size, and keeps one of which a part is left.
+#[test]
+fn the_cache_of_a_disk_leaves() {
+    let disk = tempfile::tempdir_in("/var/tmp").unwrap();
+    for lock in [Lock::Off, Lock::On] {
+        let ram = named(disk.path(), lock);
+        for address in (0..32 * MIB).step_by(4096) {
+            ram.memory()
+                .write_obj(address | 1, GuestAddress(address))
+                .unwrap();
+        }
+        assert_eq!(resident(&ram), 32 * MIB);
+        let released = ram.release(&[range(0, 16 * MIB)]);
+        assert_eq!((released.discarded, resident(&ram)), (16 * MIB, 16 * MIB));
+        let read = |address| ram.memory().read_obj::<u64>(GuestAddress(address)).unwrap();
+        assert_eq!((read(0), read(16 * MIB)), (0, (16 * MIB) | 1));
+    }
 }
 
 #[test]

@@ -5,12 +5,14 @@ use std::time::{Duration, Instant};
 
 use vm_memory::{Bytes, GuestAddress};
 
-use crate::backend::{BackendKind, HostPolicy, MergeRequest, NodeSet, OpenObserver, OpenStage};
+use crate::backend::{BackendKind, HostPolicy, MergeRequest, NodeSet, OpenObserver, OpenStage, Placing, Thp};
 use crate::host::ksm;
-use crate::ram::Ram;
+use crate::ram::{Ram, RamError};
 use crate::range::GuestRange;
 use crate::size::{ByteSize, PageSize};
-use crate::testing::{HUGE_MEMFD, HugePages, MEMFD, MIB, Mount, Settings, directory, open, resident, spec};
+use crate::testing::{
+    HUGE_MEMFD, HugePages, MEMFD, MIB, Mount, Settings, chain, directory, open, resident, spec,
+};
 
 #[test]
 fn lazy_memory_is_not_there_and_preallocated_memory_is() {
@@ -164,7 +166,7 @@ fn binding_puts_pages_where_it_says() {
     let _pool = HugePages::with_free(4);
     for kind in [BackendKind::Ram, MEMFD, HUGE_MEMFD] {
         let mut bound = spec(kind, 8);
-        bound.policy = HostPolicy::Bind(NodeSet::parse("0").unwrap());
+        bound.policy = HostPolicy::bind(NodeSet::parse("0").unwrap());
         bound.prealloc = true;
         let ram = open(bound).unwrap();
         assert_eq!(ram.backends()[0].effective().policy, "bind 0");
@@ -173,6 +175,62 @@ fn binding_puts_pages_where_it_says() {
         };
         assert_eq!((only.node, only.bytes), (0, ByteSize::mib(8)));
     }
+}
+
+#[test]
+fn every_policy_reaches_the_kernel() {
+    let nodes = NodeSet::from_iter([0]);
+    let named = Placing::ALL.map(|placing| HostPolicy::Nodes(placing, nodes.clone()));
+    for policy in named.into_iter().chain([HostPolicy::Local, HostPolicy::Default]) {
+        for kind in [BackendKind::Ram, MEMFD] {
+            let mut placed = spec(kind, 8);
+            (placed.policy, placed.prealloc, placed.strict) = (policy.clone(), true, true);
+            let ram = match open(placed) {
+                Ok(ram) => ram,
+                // An older kernel.
+                Err(error @ RamError::Policy { .. }) => {
+                    let text = chain(&error);
+                    assert!(text.contains("which needs Linux "), "{text}");
+                    continue;
+                }
+                Err(error) => panic!("{policy}: {error}"),
+            };
+            let backend = &ram.backends()[0];
+            assert_eq!(backend.effective().policy, policy.to_string());
+            assert_eq!(backend.misplaced().unwrap(), None, "{policy}");
+            assert_eq!(backend.warnings(), [""; 0]);
+        }
+    }
+}
+
+#[test]
+fn transparent_huge_pages_come_as_asked() {
+    let thp = "/sys/kernel/mm/transparent_hugepage";
+    let _settings = Settings::change(thp, &[("enabled", "madvise"), ("shmem_enabled", "never")]);
+    let open_with = |kind, thp| {
+        let mut spec = spec(kind, 16);
+        (spec.thp, spec.prealloc) = (thp, true);
+        open(spec)
+    };
+    for (asked, effective) in [(Thp::Default, true), (Thp::On, true), (Thp::Off, false)] {
+        let ram = open_with(BackendKind::Ram, asked).unwrap();
+        assert_eq!(ram.backends()[0].effective().thp, effective, "{asked:?}");
+        let huge = ram.residency().unwrap()[0].transparent_huge;
+        assert_eq!(huge > ByteSize::ZERO, effective, "{asked:?}: {huge}");
+        // A balloon that is empty again brings nothing that was not there before.
+        let _ = ram.release(&[GuestRange::between(4096, 8192)]);
+        ram.all_in_use();
+        let flags = crate::proc::smaps(&ram.backends()[0].mapping).unwrap();
+        assert_eq!(flags.flag("hg"), effective, "{asked:?}");
+    }
+    let ram = open_with(MEMFD, Thp::Default).unwrap();
+    assert!(!ram.backends()[0].effective().thp);
+    let text = chain(&open_with(MEMFD, Thp::On).unwrap_err());
+    assert!(
+        text.starts_with("backend 'mem0' has thp=on, which did not take effect on memfd: in ")
+            && text.contains("shmem_enabled is never"),
+        "{text}"
+    );
 }
 
 #[test]

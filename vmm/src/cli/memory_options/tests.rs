@@ -25,15 +25,13 @@ fn reads_backends() {
     assert_eq!((arg.merge, arg.reserve), (Some(true), Some(false)));
     assert_eq!(arg.policy, HostPolicy::Default);
     let arg = object("qom-type=memory-backend-file,id=m,size=1G,mem-path=/a,,b").unwrap();
-    assert_eq!(arg.kind, BackendKind::File { path: "/a,b".into() });
+    assert_eq!(arg.kind, BackendKind::file("/a,b"));
     let kind = |text| object(text).unwrap().kind;
     assert_eq!(
         kind("memory-backend-memfd,id=m,size=1G"),
-        BackendKind::Memfd { hugetlb: None }
+        BackendKind::memfd(None)
     );
-    let huge = BackendKind::Memfd {
-        hugetlb: Some(PageSize::HUGE_2M),
-    };
+    let huge = BackendKind::memfd(Some(PageSize::HUGE_2M));
     assert_eq!(kind("memory-backend-memfd,id=m,size=1G,hugetlb"), huge);
     assert_eq!(
         kind("memory-backend-memfd,id=m,size=1G,hugetlb=on,hugetlbsize=2M"),
@@ -48,7 +46,7 @@ fn reads_nodes_repeated_or_in_one_list() {
             .unwrap()
             .policy
     };
-    let expected = HostPolicy::Bind(NodeSet::parse("0-1,3").unwrap());
+    let expected = HostPolicy::bind(NodeSet::parse("0-1,3").unwrap());
     assert_eq!(nodes("host-nodes=0-1,host-nodes=3"), expected);
     assert_eq!(nodes("host-nodes=0-1,,3"), expected);
 }
@@ -84,11 +82,16 @@ fn refuses_what_makes_no_backend() {
         memfd("hugetlb,hugetlbsize=4096"),
         "hugetlbsize=4096: expected 2M or 1G"
     );
-    assert_eq!(memfd("host-nodes=0"), "host-nodes= needs policy=bind");
+    assert!(memfd("host-nodes=0").starts_with("host-nodes= needs a policy="));
+    assert!(memfd("host-nodes=0,policy=local").starts_with("policy=local takes no host-nodes="));
+    assert_eq!(memfd("strict=on"), "strict=on needs host-nodes= to compare with");
+    assert!(memfd("prealloc-threads=0").starts_with("prealloc-threads=0: expected a number from 1"));
+    assert_eq!(memfd("thp=never"), "thp=never: expected on, off or default");
+    assert_eq!(memfd("lock=always"), "lock=always: expected on, off or on-fault");
     assert_eq!(memfd("policy=bind"), "host-nodes must be set for policy bind");
     assert_eq!(
-        memfd("policy=interleave,host-nodes=0"),
-        "policy=interleave: expected default or bind"
+        memfd("policy=interleaved,host-nodes=0"),
+        "policy=interleaved: expected default, local, bind, preferred, preferred-many, interleave, weighted-interleave"
     );
     assert!(memfd("share=maybe").starts_with("share=maybe: expected on or off"));
     assert!(memfd("policy=bind,host-nodes=zero").starts_with("host-nodes=zero: "));
@@ -101,7 +104,8 @@ fn reads_machine_and_numa() {
         arg,
         MachineArg {
             memory_backend: Some("m".to_owned()),
-            mem_merge: Some(true)
+            mem_merge: Some(true),
+            dump_guest_core: None,
         }
     );
     assert_eq!(machine("mem-merge=off").unwrap().mem_merge, Some(false));
@@ -121,4 +125,60 @@ fn reads_machine_and_numa() {
         "'dist' is not accepted here; accepted: node"
     );
     assert_eq!(text(numa("memdev=m")), "-numa needs 'type=…'");
+}
+
+#[test]
+fn reads_what_becomes_of_pages() {
+    let line = "memory-backend-memfd,id=m,size=1G,seal=off,dump=off,thp=off,lock=on-fault,prealloc-threads=3";
+    let arg = object(line).unwrap();
+    let memfd = BackendKind::Memfd {
+        hugetlb: None,
+        seal: false,
+    };
+    assert_eq!((arg.kind, arg.dump), (memfd, Some(false)));
+    assert_eq!((arg.thp, arg.lock), (Thp::Off, Some(Lock::OnFault)));
+    assert_eq!(arg.prealloc_threads, NonZeroUsize::new(3));
+    let lock = |text: &str| overcommit(text).unwrap().mem_lock;
+    assert_eq!(lock("mem-lock"), Some(Lock::On));
+    assert_eq!(lock("mem-lock=off"), Some(Lock::Off));
+    assert_eq!(lock("mem-lock=on-fault"), Some(Lock::OnFault));
+    assert_eq!(
+        machine("dump-guest-core=off").unwrap().dump_guest_core,
+        Some(false)
+    );
+}
+
+#[test]
+fn reads_every_policy() {
+    let nodes = NodeSet::from_iter([0, 1]);
+    for placing in Placing::ALL {
+        let line = format!(
+            "memory-backend-ram,id=m,size=1G,host-nodes=0-1,policy={},strict=on",
+            placing.name()
+        );
+        let arg = object(&line).unwrap();
+        assert_eq!(arg.policy, HostPolicy::Nodes(placing, nodes.clone()));
+        assert!(arg.strict);
+    }
+    let arg = object("memory-backend-ram,id=m,size=1G,policy=local").unwrap();
+    assert_eq!(arg.policy, HostPolicy::Local);
+}
+
+#[test]
+fn reads_files() {
+    let file = |rest: &str| object(&format!("memory-backend-file,id=m,size=1G,mem-path=/x,{rest}"));
+    let mut expected = FileSpec::new("/x");
+    expected.offset = ByteSize::mib(2);
+    expected.align = Some(ByteSize::gib(1));
+    expected.discard = true;
+    let arg = file("offset=2M,align=1G,discard-data=on,readonly=off,rom=auto,pmem=off").unwrap();
+    assert_eq!(arg.kind, BackendKind::File(expected));
+    let BackendKind::File(template) = file("readonly=on,rom=off").unwrap().kind else {
+        panic!("another kind")
+    };
+    assert!(template.read_only);
+    assert!(text(file("readonly=on")).starts_with("readonly=on without rom=off is refused: a guest"));
+    assert!(text(file("rom=on")).starts_with("rom=on is refused: a guest"));
+    assert!(text(file("pmem=on")).starts_with("pmem=on is refused: "));
+    assert_eq!(text(file("rom=maybe")), "rom=maybe: expected on, off or auto");
 }

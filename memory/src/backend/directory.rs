@@ -7,15 +7,11 @@ use std::path::{Path, PathBuf};
 use rustix::fs::{AtFlags, CWD, Mode, OFlags};
 use rustix::io::Errno;
 
-use super::{Backend, BackendKind, BackendSpec, OpenError, Released};
-use crate::mapping::{Advice, MapRequest, Mapping, Span};
-use crate::release::{held_by, whole_pages};
+use super::place::{self, Place};
+use super::{Backend, FileSpec, OpenError, Released};
+use crate::mapping::{MapFile, MapRequest, Mapping, Span};
+use crate::release::{held_by, shared_pages};
 use crate::size::{ByteSize, PageSize};
-
-/// `TMPFS_MAGIC` of linux/magic.h.
-const TMPFS: u64 = 0x0102_1994;
-/// `HUGETLBFS_MAGIC` of linux/magic.h.
-const HUGETLBFS: u64 = 0x9584_58f6;
 
 /// A file that has no name, so that the kernel takes its pages back when the process ends, however it ends. Always mapped
 /// shared: nobody else can open it.
@@ -23,51 +19,71 @@ const HUGETLBFS: u64 = 0x9584_58f6;
 pub(super) struct Directory {
     path: PathBuf,
     file: OwnedFd,
-    page: PageSize,
+    place: Place,
+    align: Option<ByteSize>,
 }
 
-impl Backend for Directory {
-    fn open(spec: &BackendSpec) -> Result<Self, OpenError> {
-        let path = match &spec.kind {
-            BackendKind::File { path } => path.clone(),
-            BackendKind::Ram | BackendKind::Memfd { .. } => PathBuf::new(),
-        };
+impl Directory {
+    /// An empty file in the directory that `spec` names.
+    pub(super) fn open(spec: &FileSpec) -> Result<Self, OpenError> {
+        let path = spec.path.clone();
         let directory = open_directory(&path)?;
-        let page = page_size(&path, &directory)?;
+        check(spec)?;
+        let place = Place::of(&path, &directory)?;
+        if let Place::Disk(kind) = place {
+            return Err(OpenError::FileSystem { path, kind });
+        }
         let file = unnamed_file(&directory).map_err(|source| OpenError::CreateFile {
             path: path.clone(),
             source: source.into(),
         })?;
-        Ok(Self { path, file, page })
+        Ok(Self {
+            path,
+            file,
+            place,
+            align: spec.align,
+        })
     }
+}
 
+impl Backend for Directory {
     fn describe(&self) -> String {
-        let system = if self.page.is_huge() { "hugetlbfs" } else { "tmpfs" };
-        format!("{system} file in {}", self.path.display())
+        format!("{} in {}", self.place.name(), self.path.display())
     }
 
     fn page_size(&self) -> PageSize {
-        self.page
+        self.place.page()
     }
 
     fn is_shared(&self) -> bool {
         true
     }
 
+    fn caches_disk(&self) -> bool {
+        false
+    }
+
+    fn keeps(&self) -> Option<&'static str> {
+        None
+    }
+
     fn map(&self, size: ByteSize, guest_start: u64, reserve: bool) -> io::Result<Mapping> {
         let request = MapRequest {
             size,
-            page: self.page,
+            page: self.page_size(),
+            align: self.align,
             guest_start,
-            file: Some(self.file.as_fd()),
+            file: Some(MapFile::own(self.file.as_fd())),
             reserve,
         };
         rustix::fs::ftruncate(&self.file, request.file_size())?;
         Mapping::new(&request)
     }
 
+    fn started(&mut self) {}
+
     fn release(&self, mapping: &Mapping, spans: &mut Vec<Span>) -> Released {
-        whole_pages(mapping, spans, self.page, Advice::Remove)
+        shared_pages(mapping, spans, self.page_size(), self.file.as_fd())
     }
 
     fn resident(&self, _mapping: &Mapping) -> io::Result<ByteSize> {
@@ -75,48 +91,30 @@ impl Backend for Directory {
     }
 
     fn room(&self) -> Option<ByteSize> {
-        let state = rustix::fs::fstatfs(&self.file).ok()?;
-        // A file system without a limit says that it has no blocks at all.
-        if state.f_blocks == 0 {
-            return None;
-        }
-        let block = u64::try_from(state.f_bsize).ok()?;
-        Some(ByteSize::from_bytes(state.f_bavail.saturating_mul(block)))
+        place::room(&self.file)
     }
 }
 
 fn open_directory(path: &Path) -> Result<OwnedFd, OpenError> {
     let flags = OFlags::RDONLY | OFlags::DIRECTORY | OFlags::CLOEXEC;
-    rustix::fs::openat(CWD, path, flags, Mode::empty()).map_err(|source| match source {
-        Errno::NOTDIR if path.exists() => OpenError::NotDirectory {
-            path: path.to_owned(),
-        },
-        source => OpenError::OpenDirectory {
-            path: path.to_owned(),
-            source: source.into(),
-        },
+    rustix::fs::openat(CWD, path, flags, Mode::empty()).map_err(|source| OpenError::OpenPath {
+        path: path.to_owned(),
+        source: source.into(),
     })
 }
 
-/// The pages of the file system: statfs(2) gives a hugetlbfs its page as block size.
-fn page_size(path: &Path, directory: &OwnedFd) -> Result<PageSize, OpenError> {
-    let state = rustix::fs::fstatfs(directory).map_err(|source| OpenError::OpenDirectory {
-        path: path.to_owned(),
-        source: source.into(),
-    })?;
-    match u64::try_from(state.f_type).unwrap_or(0) {
-        TMPFS => Ok(PageSize::BASE),
-        HUGETLBFS => {
-            let bytes = u64::try_from(state.f_bsize).unwrap_or(0);
-            PageSize::from_bytes(bytes).ok_or_else(|| OpenError::PageSize {
-                path: path.to_owned(),
-                bytes,
-            })
-        }
-        kind => Err(OpenError::FileSystem {
-            path: path.to_owned(),
-            kind,
+/// Refuses what has no meaning for a file that nobody else can open.
+fn check(spec: &FileSpec) -> Result<(), OpenError> {
+    let named = [
+        ("offset=", spec.offset != ByteSize::ZERO),
+        ("readonly=on", spec.read_only),
+    ];
+    match named.into_iter().find(|(_, given)| *given) {
+        Some((property, _)) => Err(OpenError::ForNamedFiles {
+            property,
+            path: spec.path.clone(),
         }),
+        None => Ok(()),
     }
 }
 

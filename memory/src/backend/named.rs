@@ -1,0 +1,246 @@
+//! A file with a name: on a disk, on tmpfs or on hugetlbfs.
+
+use std::io;
+use std::os::fd::{AsFd, OwnedFd};
+
+use rustix::fs::{AtFlags, CWD, FallocateFlags, FileType, Mode, OFlags};
+use rustix::io::Errno;
+
+use super::place::{self, Place};
+use super::{Backend, FileSpec, OpenError, Released};
+use crate::mapping::{MapFile, MapRequest, Mapping, Span};
+use crate::release::{held_by, shared_pages};
+use crate::size::{ByteSize, PageSize};
+
+/// Why private memory of a file stays. A DONTNEED would bring the file's old bytes back, and a mapping over each hole would
+/// exhaust `vm.max_map_count` and drop the policy.
+const PRIVATE: &str = "with share=off a page given back would show the file's old bytes: use share=on";
+/// Why a file on a disk stays.
+const NOT_TO_DISCARD: &str = "a page given back is lost in the file: discard-data=on allows that";
+
+/// A file that others may know.
+#[derive(Debug)]
+pub(super) struct Named {
+    spec: FileSpec,
+    file: OwnedFd,
+    place: Place,
+    shared: bool,
+    size: ByteSize,
+    /// What is left behind when the start fails; `None` once it has not.
+    undo: Option<Undo>,
+}
+
+/// How a file was before.
+#[derive(Clone, Copy, Debug)]
+enum Undo {
+    Missing,
+    Empty,
+    Unchanged,
+}
+
+impl Drop for Named {
+    /// A start that failed leaves the file as it was; an end with `discard-data=on` leaves it without bytes of the guest.
+    fn drop(&mut self) {
+        let done = match self.undo {
+            Some(Undo::Missing) => rustix::fs::unlinkat(CWD, &self.spec.path, AtFlags::empty()),
+            Some(Undo::Empty) => rustix::fs::ftruncate(&self.file, 0),
+            Some(Undo::Unchanged) => Ok(()),
+            None if self.spec.discard => {
+                let flags = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
+                rustix::fs::fallocate(&self.file, flags, self.spec.offset.bytes(), self.size.bytes())
+            }
+            None => Ok(()),
+        };
+        if let Err(error) = done {
+            tracing::warn!("file '{}' keeps its bytes: {error}", self.spec.path.display());
+        }
+    }
+}
+
+impl Named {
+    /// The file that `spec` names, with room for `size` bytes. One that is not there or empty gets its size; one with bytes
+    /// in it must have enough of them.
+    pub(super) fn open(spec: &FileSpec, size: ByteSize, shared: bool) -> Result<Self, OpenError> {
+        let (file, undo) = open_file(spec)?;
+        let mut this = Self {
+            spec: spec.clone(),
+            file,
+            place: Place::Tmpfs,
+            shared,
+            size,
+            undo: Some(undo),
+        };
+        this.place = Place::of(&spec.path, &this.file)?;
+        this.check()?;
+        this.make_room()?;
+        Ok(this)
+    }
+
+    fn check(&self) -> Result<(), OpenError> {
+        let Self { spec, place, .. } = self;
+        if spec.discard && !self.shared {
+            return Err(OpenError::DiscardPrivate);
+        }
+        if *place == Place::Tmpfs && !self.shared && !spec.read_only {
+            return Err(OpenError::PrivateTmpfs {
+                path: spec.path.clone(),
+            });
+        }
+        if !spec.offset.is_multiple_of(place.page()) {
+            return Err(OpenError::Offset {
+                path: spec.path.clone(),
+                offset: spec.offset,
+                page: place.page(),
+            });
+        }
+        Ok(())
+    }
+
+    /// A file without bytes gets its size, which takes nothing yet; one with bytes must have enough of them.
+    fn make_room(&mut self) -> Result<(), OpenError> {
+        let found = self.found().map_err(|source| OpenError::OpenPath {
+            path: self.spec.path.clone(),
+            source,
+        })?;
+        let (offset, size) = (self.spec.offset, self.size);
+        let needed = ByteSize::from_bytes(offset.bytes().saturating_add(size.bytes()));
+        if found == ByteSize::ZERO && !self.spec.read_only {
+            if let Some(Undo::Unchanged) = self.undo {
+                self.undo = Some(Undo::Empty);
+            }
+            return rustix::fs::ftruncate(&self.file, needed.bytes()).map_err(|source| {
+                OpenError::CreateFile {
+                    path: self.spec.path.clone(),
+                    source: source.into(),
+                }
+            });
+        }
+        if found < needed {
+            return Err(OpenError::FileTooSmall {
+                path: self.spec.path.clone(),
+                found,
+                offset,
+                size,
+                needed,
+            });
+        }
+        Ok(())
+    }
+
+    /// Its size now.
+    fn found(&self) -> io::Result<ByteSize> {
+        let size = rustix::fs::fstat(&self.file)?.st_size;
+        Ok(ByteSize::from_bytes(u64::try_from(size).unwrap_or(0)))
+    }
+
+    /// Whether what the file holds is what the host holds for us: all of it is ours, and none of it on a disk.
+    fn is_all_memory(&self) -> bool {
+        let whole = self.found().is_ok_and(|found| found == self.size);
+        whole && !self.caches_disk()
+    }
+}
+
+impl Backend for Named {
+    fn describe(&self) -> String {
+        let private = if self.shared { "" } else { "private memory of " };
+        format!("{private}{} {}", self.place.name(), self.spec.path.display())
+    }
+
+    fn page_size(&self) -> PageSize {
+        self.place.page()
+    }
+
+    fn is_shared(&self) -> bool {
+        self.shared
+    }
+
+    fn caches_disk(&self) -> bool {
+        matches!(self.place, Place::Disk(_))
+    }
+
+    fn keeps(&self) -> Option<&'static str> {
+        match (self.shared, self.place) {
+            (false, _) => Some(PRIVATE),
+            (true, Place::Disk(_)) if !self.spec.discard => Some(NOT_TO_DISCARD),
+            (true, _) => None,
+        }
+    }
+
+    fn map(&self, size: ByteSize, guest_start: u64, reserve: bool) -> io::Result<Mapping> {
+        Mapping::new(&MapRequest {
+            size,
+            page: self.page_size(),
+            align: self.spec.align,
+            guest_start,
+            file: Some(MapFile {
+                fd: self.file.as_fd(),
+                offset: Some(self.spec.offset.bytes()),
+                private: !self.shared,
+            }),
+            reserve,
+        })
+    }
+
+    fn started(&mut self) {
+        self.undo = None;
+    }
+
+    fn release(&self, mapping: &Mapping, spans: &mut Vec<Span>) -> Released {
+        match self.keeps() {
+            Some(_) => Released {
+                refused: spans.iter().map(|span| span.len).sum(),
+                ..Released::default()
+            },
+            None => shared_pages(mapping, spans, self.page_size(), self.file.as_fd()),
+        }
+    }
+
+    fn resident(&self, mapping: &Mapping) -> io::Result<ByteSize> {
+        match (self.shared, self.is_all_memory()) {
+            (true, true) => held_by(&self.file),
+            (true, false) => place::cached(mapping, &self.file),
+            (false, _) => place::mapped(mapping),
+        }
+    }
+
+    fn room(&self) -> Option<ByteSize> {
+        // Private memory takes nothing in the file, and what the file has already is not taken again.
+        let left = self.shared.then(|| place::room(&self.file)).flatten()?;
+        let held = held_by(&self.file).unwrap_or_default();
+        Some(ByteSize::from_bytes(left.bytes().saturating_add(held.bytes())))
+    }
+}
+
+/// Opens the file; makes it where it is not there and may be written.
+fn open_file(spec: &FileSpec) -> Result<(OwnedFd, Undo), OpenError> {
+    let path = || spec.path.clone();
+    // Not to wait for the other end of a pipe.
+    let common = OFlags::CLOEXEC | OFlags::NONBLOCK;
+    let open = |flags| rustix::fs::openat(CWD, &spec.path, flags | common, Mode::RUSR | Mode::WUSR);
+    let opened = match spec.read_only {
+        true => open(OFlags::RDONLY).map_err(|source| OpenError::Template {
+            path: path(),
+            source: source.into(),
+        }),
+        false => match open(OFlags::RDWR | OFlags::CREATE | OFlags::EXCL) {
+            Ok(file) => return Ok((file, Undo::Missing)),
+            Err(Errno::EXIST) => open(OFlags::RDWR).map_err(|source| OpenError::OpenPath {
+                path: path(),
+                source: source.into(),
+            }),
+            Err(source) => Err(OpenError::CreateFile {
+                path: path(),
+                source: source.into(),
+            }),
+        },
+    }?;
+    let regular = rustix::fs::fstat(&opened)
+        .is_ok_and(|state| FileType::from_raw_mode(state.st_mode) == FileType::RegularFile);
+    match regular {
+        true => Ok((opened, Undo::Unchanged)),
+        false => Err(OpenError::NotFile { path: path() }),
+    }
+}
+
+#[cfg(test)]
+mod tests;
