@@ -6,9 +6,12 @@
 
 pub mod pattern;
 pub mod serve;
+pub mod watch;
 
 use std::fmt;
 
+/// What the agent prints first of all: user space has begun. Nothing else on a console begins with its first byte.
+pub const MARK: &str = "@ user space";
 /// What the agent prints when it is ready for requests.
 pub const READY: &str = "agent ready";
 
@@ -42,6 +45,12 @@ pub enum Request {
         /// For how long.
         milliseconds: u64,
     },
+    /// Take so many MiB, write to each page, and give them back.
+    Touch(usize),
+    /// Look at the clock without a pause from now on.
+    Watch,
+    /// Stop that and tell the gaps, as [`watch::Gaps`] is written.
+    Gaps,
     /// Switch the machine off.
     PowerOff,
     /// Reset the machine.
@@ -65,6 +74,9 @@ impl fmt::Display for Request {
                 offset,
                 milliseconds,
             } => write!(out, "ring {path} {offset} {milliseconds}"),
+            Request::Touch(mebibytes) => write!(out, "touch {mebibytes}"),
+            Request::Watch => out.write_str("watch"),
+            Request::Gaps => out.write_str("gaps"),
             Request::PowerOff => out.write_str("poweroff"),
             Request::Reboot => out.write_str("reboot"),
         }
@@ -91,6 +103,9 @@ impl Request {
                 offset: offset.parse().ok()?,
                 milliseconds: milliseconds.parse().ok()?,
             },
+            ("touch", [mebibytes]) => Request::Touch(mebibytes.parse().ok()?),
+            ("watch", []) => Request::Watch,
+            ("gaps", []) => Request::Gaps,
             ("poweroff", []) => Request::PowerOff,
             ("reboot", []) => Request::Reboot,
             _ => return None,

@@ -1,5 +1,7 @@
 //! A pattern in memory: every word says where it stands, so that a lost, zeroed or misplaced page is seen.
 
+use std::hint::black_box;
+
 /// Words in a MiB.
 const WORDS_PER_MEBIBYTE: usize = (1 << 20) / size_of::<u64>();
 
@@ -28,6 +30,20 @@ impl Pattern {
             .filter(|(index, found)| **found != word(self.seed, *index))
             .count()
     }
+}
+
+/// Takes memory, writes to each of its pages, and gives it back; `false` when there is not so much.
+pub fn touch(mebibytes: usize) -> bool {
+    let mut bytes: Vec<u8> = Vec::new();
+    let Some(count) = mebibytes
+        .checked_mul(1 << 20)
+        .filter(|count| bytes.try_reserve_exact(*count).is_ok())
+    else {
+        return false;
+    };
+    bytes.resize(count, 1);
+    black_box(&bytes);
+    true
 }
 
 /// The word at a place: cheap, because guests in nested emulation write gigabytes of these.

@@ -9,7 +9,8 @@ use std::time::{Duration, Instant};
 
 use rustix::system::{RebootCommand, reboot};
 
-use super::pattern::Pattern;
+use super::pattern::{Pattern, touch};
+use super::watch::Watch;
 use super::{Memory, Reply, Request};
 
 /// Memory that the agent leaves to others when it takes some, in bytes: a guest that starves is no test.
@@ -20,6 +21,7 @@ const SPARE: u64 = 6 << 20;
 pub struct Agent<W: Write> {
     console: W,
     patterns: HashMap<String, Pattern>,
+    watch: Option<Watch>,
 }
 
 impl<W: Write> Agent<W> {
@@ -28,6 +30,7 @@ impl<W: Write> Agent<W> {
         Agent {
             console,
             patterns: HashMap::new(),
+            watch: None,
         }
     }
 
@@ -77,6 +80,16 @@ impl<W: Write> Agent<W> {
             } => match ring(path, *offset, Duration::from_millis(*milliseconds)) {
                 Ok(count) => self.say(id, &count.to_string(), 0),
                 Err(error) => self.say(id, &format!("{path}: {error}"), 1),
+            },
+            Request::Touch(mebibytes) if touch(*mebibytes) => Ok(0),
+            Request::Touch(_) => self.say(id, "the kernel refused the memory", 1),
+            Request::Watch => {
+                self.watch = Some(Watch::start());
+                Ok(0)
+            }
+            Request::Gaps => match self.watch.take().and_then(Watch::stop) {
+                Some(gaps) => self.say(id, &gaps.to_string(), 0),
+                None => self.say(id, "nobody watches", 1),
             },
             Request::PowerOff => self.leave(id, RebootCommand::PowerOff),
             Request::Reboot => self.leave(id, RebootCommand::Restart),

@@ -17,6 +17,9 @@ fn requests_survive_the_wire() {
             offset: 80,
             milliseconds: 500,
         },
+        Request::Touch(5),
+        Request::Watch,
+        Request::Gaps,
         Request::PowerOff,
         Request::Reboot,
     ];

@@ -12,7 +12,7 @@ use std::time::Duration;
 use rustix::mount::{MountFlags, mount};
 use rustix::system::{finit_module, uname};
 use rustix::termios::{OptionalActions, tcgetattr, tcsetattr};
-use tests::agent::{READY, serve::Agent};
+use tests::agent::{MARK, READY, serve::Agent};
 
 /// What is mounted where, by file system.
 const MOUNTS: [(&str, &str); 5] = [
@@ -24,6 +24,7 @@ const MOUNTS: [(&str, &str); 5] = [
 ];
 
 fn main() {
+    println!("{MARK}");
     for (kind, place) in MOUNTS {
         report(
             "mount",

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::console::Console;
 use super::{Error, Result};
+use crate::agent::watch::Gaps;
 use crate::agent::{Memory, READY, Reply, Request};
 
 /// How long a guest may take to start: two emulators run one in another, and not alone.
@@ -86,6 +87,22 @@ impl<W: Write> Agent<W> {
             status,
             output: text,
         })
+    }
+
+    /// Has the guest take memory, write to all of it and give it back.
+    pub fn touch(&mut self, mebibytes: usize) -> Result<()> {
+        self.ask(&Request::Touch(mebibytes), PATTERN).map(drop)
+    }
+
+    /// Has a thread of the guest look at the clock without a pause from now on.
+    pub fn watch(&mut self) -> Result<()> {
+        self.ask(&Request::Watch, ANSWER).map(drop)
+    }
+
+    /// Ends that; the times at which the thread did not run.
+    pub fn gaps(&mut self) -> Result<Gaps> {
+        let text = self.ask(&Request::Gaps, ANSWER)?;
+        Gaps::parse(&text).ok_or_else(|| Error::Connection(format!("no gaps in {text:?}")))
     }
 
     /// Switches the guest off; there is no answer.

@@ -22,7 +22,8 @@ pub const COMMAND_LINE: &str = "console=ttyS0 panic=-1 reboot=t quiet";
 /// How to start Ballast.
 #[derive(Clone, Debug)]
 pub struct Launch {
-    program: OsString,
+    /// The program and the words before the arguments.
+    program: Vec<OsString>,
     wrapper: Vec<OsString>,
     arguments: Vec<OsString>,
     environment: Vec<(OsString, OsString)>,
@@ -34,6 +35,15 @@ impl Launch {
     /// `ballast run` with nothing.
     pub fn new() -> Launch {
         let program = std::env::var_os(PROGRAM).unwrap_or_else(|| "ballast".into());
+        Launch::words(vec![program, "run".into()])
+    }
+
+    /// Another VMM that takes QEMU's options, to compare with.
+    pub fn other(program: &str) -> Launch {
+        Launch::words(vec![program.into()])
+    }
+
+    fn words(program: Vec<OsString>) -> Launch {
         Launch {
             program,
             wrapper: Vec::new(),
@@ -76,7 +86,7 @@ impl Launch {
     /// With another program than [`PROGRAM`] says.
     #[must_use]
     pub fn program(mut self, path: &Path) -> Launch {
-        self.program = path.into();
+        self.program = vec![path.into(), "run".into()];
         self
     }
 
@@ -136,12 +146,7 @@ impl Launch {
                 format!("unix:{},server=on,wait=off", socket.display()).into(),
             ]);
         }
-        let program = std::env::var_os(PROGRAM).unwrap_or_else(|| "ballast".into());
-        let mut words = self
-            .wrapper
-            .into_iter()
-            .chain([program, "run".into()])
-            .chain(arguments);
+        let mut words = self.wrapper.into_iter().chain(self.program).chain(arguments);
         let first = words.next().unwrap_or_default();
         let mut command = Command::new(&first);
         command.args(words).envs(self.environment);
@@ -149,6 +154,7 @@ impl Launch {
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped());
+        let started = Instant::now();
         let mut child = command.spawn().map_err(|source| run_error(&first, source))?;
         let (Some(input), Some(output), Some(errors)) =
             (child.stdin.take(), child.stdout.take(), child.stderr.take())
@@ -159,6 +165,7 @@ impl Launch {
             console: Some(Console::new(input, output)),
             errors: Transcript::of(errors),
             child,
+            started,
             socket,
             _directory: directory,
         })
@@ -175,6 +182,7 @@ impl Default for Launch {
 #[derive(Debug)]
 pub struct Vm {
     child: Child,
+    started: Instant,
     console: Option<Console<ChildStdin>>,
     /// Its standard error.
     pub errors: Transcript,
@@ -186,6 +194,11 @@ impl Vm {
     /// Its process id.
     pub fn pid(&self) -> u32 {
         self.child.id()
+    }
+
+    /// When it was started.
+    pub fn started(&self) -> Instant {
+        self.started
     }
 
     /// The serial port, once.

@@ -1,6 +1,12 @@
 use super::*;
 
 #[test]
+fn memory_is_touched_where_there_is_so_much() {
+    assert!(touch(3));
+    assert!(!touch(usize::MAX >> 20));
+}
+
+#[test]
 fn damage_is_counted() {
     let mut pattern = Pattern::write(3, 1).unwrap();
     assert_eq!(pattern.damaged(), 0);
