@@ -1,6 +1,7 @@
 //! The program behind `cargo lab`: everything up to the moment when the lab host runs.
 
 pub mod archive;
+pub mod bench;
 pub mod build;
 pub mod cache;
 pub mod choice;
@@ -17,6 +18,7 @@ pub mod paths;
 pub mod probe;
 pub mod process;
 pub mod python;
+pub mod qemu;
 pub mod run;
 pub mod setup;
 pub mod stock;

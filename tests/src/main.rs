@@ -3,9 +3,10 @@
 use std::error::Error as _;
 use std::process::ExitCode;
 
+use tests::lab::bench::populate;
 use tests::lab::cli::{HELP, Request};
 use tests::lab::test::Selection;
-use tests::lab::{Result, demo, run, test};
+use tests::lab::{Result, bench, demo, run, test};
 
 fn main() -> ExitCode {
     match Request::parse(std::env::args_os().skip(1)).and_then(|request| act(&request)) {
@@ -31,6 +32,9 @@ fn act(request: &Request) -> Result<u8> {
             print!("{HELP}");
             Ok(0)
         }
+        Request::Bench(selection) => bench::run(selection),
+        Request::BenchHere(name) => bench::here(name),
+        Request::BenchPopulate(words) => populate::run(words),
         Request::Demo => demo::run(),
         Request::DemoHere => demo::in_lab_host(),
         Request::Test { long, filter } => test::run(&Selection {

@@ -2,6 +2,7 @@
 
 use std::ffi::OsString;
 
+use super::bench::{Selection, populate};
 use super::{Error, Result};
 
 /// What `cargo lab help` says.
@@ -10,6 +11,9 @@ usage: cargo lab COMMAND
 
   demo                      boot a guest, take 60 % of its memory, give it back, check every page
   test [--long] [FILTER]    every test; with FILTER only the lab tests whose names contain it
+  bench [NAME...] [--check] benchmarks beside QEMU: a table, and target/lab/bench.json; exit code 3 with --check when a
+                            budget is missed; names: overhead, boot,
+                            start, prealloc, balloon, qmp
   run -- ARGS               `ballast run ARGS` in the lab host; files of this machine that ARGS name go with it,
                             and /lab has vmlinux-tiny, bzImage-tiny, vmlinuz-debian and guest.cpio
   shell [-- COMMAND...]     a shell, or one command, in the lab host
@@ -31,6 +35,12 @@ pub enum Request {
         /// Only lab tests whose names contain this.
         filter: Option<String>,
     },
+    /// Measure.
+    Bench(Selection),
+    /// Measure one area on the machine where guests run; the lab itself calls this.
+    BenchHere(String),
+    /// The loop that preallocation is measured against.
+    BenchPopulate(Vec<String>),
     /// Run Ballast in the lab host.
     Run(Vec<String>),
     /// Run a command, else a shell, in the lab host.
@@ -56,6 +66,12 @@ impl Request {
             "demo" => none_left(rest, Request::Demo),
             "demo-here" => none_left(rest, Request::DemoHere),
             "test" => test(rest),
+            "bench" => bench(rest),
+            "bench-here" => match rest {
+                [name] => Ok(Request::BenchHere(name.clone())),
+                _ => Err(Error::Usage("bench-here takes one name".into())),
+            },
+            populate::COMMAND => Ok(Request::BenchPopulate(rest.to_vec())),
             "run" => Ok(Request::Run(after_dashes(rest)?)),
             "shell" => Ok(Request::Shell(after_dashes(rest)?)),
             "help" | "--help" | "-h" => Ok(Request::Help),
@@ -81,6 +97,17 @@ fn test(rest: &[String]) -> Result<Request> {
     {
         None => Ok(Request::Test { long, filter }),
         Some(word) => Err(Error::Usage(format!("unexpected: {word}"))),
+    }
+}
+
+fn bench(rest: &[String]) -> Result<Request> {
+    let (flags, names): (Vec<_>, Vec<_>) = rest.iter().cloned().partition(|word| word.starts_with('-'));
+    match flags.iter().find(|word| *word != "--check") {
+        Some(word) => Err(Error::Usage(format!("unexpected: {word}"))),
+        None => Ok(Request::Bench(Selection {
+            names,
+            check: !flags.is_empty(),
+        })),
     }
 }
 

@@ -57,6 +57,16 @@ pub fn write(paths: &Paths, cache: &Cache, stock: &Stock, agent: &Path, to: &Pat
     archive.finish()
 }
 
+/// Writes an initramfs with nothing but the agent, which can do there what needs no other program.
+pub fn write_bare(agent: &Path, to: &Path) -> Result<()> {
+    let mut archive = Archive::create(to)?;
+    for directory in ["/proc", "/sys", "/dev", "/tmp", "/run"] {
+        archive.directory(directory)?;
+    }
+    archive.copy(agent, "/init")?;
+    archive.finish()
+}
+
 /// Where programs that are not ours come from: unpacked packages, or this machine itself.
 struct Tools {
     root: PathBuf,

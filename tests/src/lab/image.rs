@@ -1,10 +1,12 @@
 //! The lab host's initramfs: its first program, modules, a job, and what the job needs.
 
+use std::collections::BTreeMap;
+use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::archive::Archive;
 use super::stock::Stock;
-use super::{Error, Result, process};
+use super::{Error, Result, debian, process};
 use crate::job::{JOB_FILE, Job, MODULE_LIST, PROGRAMS};
 
 /// Modules that the lab host loads.
@@ -27,6 +29,26 @@ impl Contents {
         if let Some(name) = from.file_name() {
             self.files.push((Path::new(PROGRAMS).join(name), from.to_owned()));
         }
+    }
+
+    /// Adds shared libraries by name where programs of this machine look for them.
+    pub fn libraries(&mut self, libraries: BTreeMap<String, PathBuf>) -> Result<()> {
+        let place = if debian::here() {
+            "/lib/x86_64-linux-gnu"
+        } else {
+            "/lib64"
+        };
+        for (name, library) in libraries {
+            let file = fs::canonicalize(&library).map_err(Error::file("find", &library))?;
+            // Programs name their loader by this path.
+            let place = if name.starts_with("ld-linux") {
+                "/lib64"
+            } else {
+                place
+            };
+            self.files.push((Path::new(place).join(name), file));
+        }
+        Ok(())
     }
 }
 

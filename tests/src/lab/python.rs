@@ -99,22 +99,7 @@ impl Python {
         for (_, module) in modules {
             libraries.extend(elf::libraries(module, &directories).unwrap_or_default());
         }
-        let place = if debian::here() {
-            "/lib/x86_64-linux-gnu"
-        } else {
-            "/lib64"
-        };
-        for (name, library) in libraries {
-            let file = fs::canonicalize(&library).map_err(Error::file("find", &library))?;
-            // Programs name their loader by this path.
-            let place = if name.starts_with("ld-linux") {
-                "/lib64"
-            } else {
-                place
-            };
-            contents.files.push((Path::new(place).join(name), file));
-        }
-        Ok(())
+        contents.libraries(libraries)
     }
 }
 

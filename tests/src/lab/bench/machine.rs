@@ -1,0 +1,140 @@
+//! The two contestants and the guests that they run: the same kernel, initramfs, memory and devices.
+
+use std::fmt;
+use std::process::ChildStdin;
+
+use serde_json::Value;
+
+use super::INITRAMFS;
+use super::cpu::Threads;
+use crate::harness::agent::Agent;
+use crate::harness::backing::{Backing, ID};
+use crate::harness::balloon;
+use crate::harness::qmp::Qmp;
+use crate::harness::vm::{COMMAND_LINE, Launch, Vm};
+use crate::harness::{Error, Result, names};
+use crate::lab::qemu;
+
+/// How many pairs of measurements stand behind a figure.
+pub const PAIRS: usize = 7;
+
+/// A virtual machine monitor.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Vmm {
+    /// Ours.
+    Ballast,
+    /// QEMU with its smallest machine, `microvm`, with PCI for the balloon.
+    Qemu,
+}
+
+/// Both, in the order in which a pair is measured.
+pub const BOTH: [Vmm; 2] = [Vmm::Ballast, Vmm::Qemu];
+
+/// A guest to be.
+#[derive(Clone, Copy, Debug)]
+pub struct Machine {
+    /// Its RAM in MiB.
+    pub mebibytes: u64,
+    /// How many processors it has.
+    pub processors: u32,
+    /// What its RAM is.
+    pub backing: Backing,
+    /// More properties of its balloon, as in `,free-page-reporting=on`.
+    pub balloon: &'static str,
+}
+
+impl Vmm {
+    /// How to start this guest; a kernel and an initramfs come with it.
+    pub fn launch(self, machine: &Machine) -> Launch {
+        self.launch_with(machine, "")
+    }
+
+    /// The same with more properties of the memory's backend.
+    pub fn launch_with(self, machine: &Machine, properties: &str) -> Launch {
+        let launch = match self {
+            Vmm::Ballast => Launch::new(),
+            Vmm::Qemu => Launch::other(qemu::PROGRAM)
+                .line("-M microvm,pcie=on,x-option-roms=off,rtc=off,pic=off,pit=off")
+                .line(
+                    "-accel kvm -cpu host -nodefaults -no-user-config -display none -no-reboot -serial stdio",
+                )
+                .args(["-L", qemu::FIRMWARE_PLACE]),
+        };
+        let object = format!(
+            "{},id={ID},size={}M{properties}",
+            machine.backing.object(),
+            machine.mebibytes
+        );
+        let balloon = format!("{}{}", balloon::DEVICE[1], machine.balloon);
+        launch
+            .args([
+                "-kernel",
+                names::TINY_ELF,
+                "-initrd",
+                INITRAMFS,
+                "-append",
+                COMMAND_LINE,
+            ])
+            .args([
+                "-m",
+                &format!("{}M", machine.mebibytes),
+                "-smp",
+                &machine.processors.to_string(),
+            ])
+            .args(["-object", &object, "-machine", &format!("memory-backend={ID}")])
+            .args([balloon::DEVICE[0], &balloon])
+    }
+
+    /// Boots this guest and waits for its agent.
+    pub fn boot(self, machine: &Machine) -> Result<Guest> {
+        let mut vm = self.launch(machine).qmp().start()?;
+        let agent = vm.boot()?;
+        let mut qmp = vm.qmp()?;
+        let threads = Threads::new(vm.pid(), vcpus(&mut qmp)?);
+        Ok(Guest {
+            vm,
+            agent,
+            qmp,
+            threads,
+        })
+    }
+}
+
+impl fmt::Display for Vmm {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        out.write_str(match self {
+            Vmm::Ballast => "Ballast",
+            Vmm::Qemu => "QEMU",
+        })
+    }
+}
+
+/// A guest that is up.
+#[derive(Debug)]
+pub struct Guest {
+    /// Its VMM.
+    pub vm: Vm,
+    /// Its agent.
+    pub agent: Agent<ChildStdin>,
+    /// The control of its VMM.
+    pub qmp: Qmp,
+    /// The threads of its VMM.
+    pub threads: Threads,
+}
+
+impl Guest {
+    /// Has the guest write this much memory and free it again, so that the host holds it.
+    pub fn touch(&mut self, mebibytes: u64) -> Result<()> {
+        self.agent.touch(usize::try_from(mebibytes).unwrap_or(usize::MAX))
+    }
+}
+
+/// The thread of each vCPU.
+fn vcpus(qmp: &mut Qmp) -> Result<Vec<u32>> {
+    let answer = qmp.command("query-cpus-fast", Value::Null)?;
+    let ids = answer.as_array().into_iter().flatten().map(|cpu| {
+        let id = cpu["thread-id"].as_u64().and_then(|id| u32::try_from(id).ok());
+        id.ok_or_else(|| Error::Connection(format!("no thread-id in {answer}")))
+    });
+    ids.collect()
+}
