@@ -11,7 +11,7 @@ use devices::pci::{CONFIG_PORT, CONFIG_PORTS, PciError, PciRoot};
 use devices::power::{KEYBOARD_PORT, KeyboardReset, POWER_PORTS, Power};
 use devices::serial::{SERIAL_PORTS, SerialPort};
 use devices::virtio::VirtioDevice;
-use devices::virtio::balloon::{Balloon, BalloonError, BalloonHandle};
+use devices::virtio::balloon::{Balloon, BalloonError, BalloonHandle, Reporting};
 use devices::virtio::pci::VirtioPci;
 use memory::layout;
 use memory::ram::Ram;
@@ -228,9 +228,13 @@ fn add_balloon(
     let Some(spec) = &config.balloon else {
         return Ok(None);
     };
+    let mut spec = spec.clone();
+    if let Some(reason) = keeps_all(ram) {
+        spec.reporting = Reporting::Off(reason);
+    }
     let news = news.clone();
     let (handle, balloon) = Balloon::new(
-        spec.clone(),
+        spec,
         ram.clone(),
         Box::new(move |told| news.send(News::Balloon(told))),
     )?;
@@ -247,4 +251,13 @@ fn add_balloon(
     )?;
     pci.add(place.slot, function)?;
     Ok(Some(handle))
+}
+
+/// Why no memory goes back to the host, whoever asks; `None` where some does.
+fn keeps_all(ram: &Ram) -> Option<String> {
+    let reasons = ram
+        .backends()
+        .iter()
+        .map(|backend| Some(format!("backend '{}': {}", backend.spec().id, backend.keeps()?)));
+    Some(reasons.collect::<Option<Vec<_>>>()?.join("; "))
 }

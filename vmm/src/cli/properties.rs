@@ -113,7 +113,7 @@ pub const BALLOON: Family = Family {
         row("min", "SIZE", "0", "bytes", "floor: no target may be below it", "128M"),
         row("deflate-on-oom", "on|off", "off", "", "the guest may take memory back when it runs out", "on"),
         row("deflate-on-distress", "on|off", "off", "", "give all back when the statistics show a guest in need", "on"),
-        row("free-page-reporting", "on|off", "on; off with prealloc", "", "the guest reports free pages, which go to the host", "on"),
+        row("free-page-reporting", "on|off", "on; off with prealloc or lock", "", "the guest reports free pages, which go to the host", "on"),
         row("free-page-hint", "off", "off", "", "hints are unsafe without migration, which is not there", "off"),
         row("page-poison", "on|off", "on", "", "the guest may say what its free pages contain", "on"),
         row("guest-stats-polling-interval", "SECONDS", "0; 1 with deflate-on-distress", "", "how often to ask for statistics; 0: when read", "5"),

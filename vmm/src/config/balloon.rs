@@ -1,7 +1,7 @@
 //! The balloon, and what of it depends on the guest's memory.
 
 use devices::virtio::balloon::{BalloonSpec, Reporting};
-use memory::backend::BackendSpec;
+use memory::backend::{BackendSpec, Lock};
 use memory::size::ByteSize;
 
 use crate::cli::device::BalloonArg;
@@ -75,11 +75,17 @@ fn reporting(asked: Option<bool>, backends: &[BackendSpec]) -> Reporting {
         Some(false) => return Reporting::Off("free-page-reporting=off".to_owned()),
         None => {}
     }
-    match backends.iter().find(|backend| backend.prealloc) {
-        Some(backend) => Reporting::Off(format!(
-            "the memory of backend '{}' is preallocated; free-page-reporting=on gives it back all the same",
-            backend.id
-        )),
-        None => Reporting::On,
-    }
+    let state = |backend: &BackendSpec| match (backend.lock, backend.prealloc) {
+        (Lock::On | Lock::OnFault, _) => Some("locked"),
+        (Lock::Off, true) => Some("preallocated"),
+        (Lock::Off, false) => None,
+    };
+    let kept = backends
+        .iter()
+        .find_map(|backend| Some((&backend.id, state(backend)?)));
+    kept.map_or(Reporting::On, |(id, state)| {
+        Reporting::Off(format!(
+            "the memory of backend '{id}' is {state}; free-page-reporting=on gives it back all the same"
+        ))
+    })
 }

@@ -227,14 +227,18 @@ fn has_free_pages_reported_unless_they_shall_stay() {
         reporting(&format!("{device},free-page-reporting=off")),
         Reporting::Off("free-page-reporting=off".to_owned())
     );
-    let Reporting::Off(why) = reporting(&format!("{device} -mem-prealloc")) else {
-        panic!("preallocated memory would be given back")
-    };
-    assert!(why.contains("'ram' is preallocated"), "{why}");
-    assert_eq!(
-        reporting(&format!("{device},free-page-reporting=on -mem-prealloc")),
-        Reporting::On
-    );
+    for (option, state) in [
+        ("-mem-prealloc", "preallocated"),
+        ("-overcommit mem-lock=on", "locked"),
+        ("-overcommit mem-lock=on-fault", "locked"),
+    ] {
+        let Reporting::Off(why) = reporting(&format!("{device} {option}")) else {
+            panic!("{option}: the memory would be given back")
+        };
+        assert!(why.contains(&format!("'ram' is {state}")), "{why}");
+        let asked = format!("{device},free-page-reporting=on {option}");
+        assert_eq!(reporting(&asked), Reporting::On);
+    }
 }
 
 #[test]

@@ -128,6 +128,8 @@ pub(super) fn query(handle: &BalloonHandle, ram: &Ram) -> io::Result<Value> {
             "page-size": backend.page_size().bytes(),
             "size": now.size.bytes(),
             "resident": now.resident.bytes(),
+            // Why nothing goes back to the host, where that is so.
+            "keeps": backend.keeps(),
         })
     };
     value["backends"] = ram.backends().iter().zip(&now).map(one).collect();
@@ -183,10 +185,16 @@ pub(super) fn long(handle: &BalloonHandle, ram: &Ram) -> String {
                 "refaulted",
                 &ByteSize::from_bytes(refaulted(&report.counters, &now)),
             );
-            for backend in now {
+            for (backend, now) in ram.backends().iter().zip(&now) {
+                let keeps = backend.keeps().map(|why| format!("; gives nothing back: {why}"));
                 line(
-                    &format!("backend '{}'", backend.backend),
-                    &format_args!("{} of {} resident", backend.resident, backend.size),
+                    &format!("backend '{}'", now.backend),
+                    &format_args!(
+                        "{} of {} resident{}",
+                        now.resident,
+                        now.size,
+                        keeps.unwrap_or_default()
+                    ),
                 );
             }
         }

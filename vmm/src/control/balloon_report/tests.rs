@@ -13,7 +13,7 @@ fn programs_are_told_everything() {
         "inflated": 0, "discarded": 0, "reported": 0, "partial": 0, "refused": 0, "failed": 0, "rounded": 0,
         "unreserved": 0, "inhibited": 0, "poisoned": 0, "free-page-reporting": { "state": "not-negotiated" },
         "refaulted": 0,
-        "backends": [{ "id": "ram", "page-size": 4096, "size": 64 << 20, "resident": 0 }],
+        "backends": [{ "id": "ram", "page-size": 4096, "size": 64 << 20, "resident": 0, "keeps": null }],
     });
     for (name, expected) in expected.as_object().unwrap() {
         assert_eq!(value[name], *expected, "{name} in {value}");
