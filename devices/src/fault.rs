@@ -70,7 +70,17 @@ pub enum GuestFault {
         /// The descriptor's length in bytes.
         length: u32,
     },
-    /// Balloon page numbers that lie outside RAM.
+    /// A reported free page that does not fit into what one kick may report.
+    BalloonReport {
+        /// Its length in bytes.
+        length: u32,
+    },
+    /// Balloon statistics longer than 256 entries.
+    BalloonStats {
+        /// Length in bytes of the descriptor that did not fit.
+        length: u32,
+    },
+    /// Balloon pages that lie outside RAM.
     BalloonOutside {
         /// How many bytes lay outside.
         bytes: u64,
@@ -78,7 +88,7 @@ pub enum GuestFault {
 }
 
 /// The names under which faults are counted, in the order of [`GuestFault::index`].
-const NAMES: [&str; 11] = [
+const NAMES: [&str; 13] = [
     "unknown-port",
     "unknown-mmio",
     "register",
@@ -89,6 +99,8 @@ const NAMES: [&str; 11] = [
     "virtio-queue",
     "virtio-chain",
     "balloon-length",
+    "balloon-report",
+    "balloon-stats",
     "balloon-outside",
 ];
 
@@ -106,7 +118,9 @@ impl GuestFault {
             GuestFault::VirtioQueue { .. } => 7,
             GuestFault::VirtioChain { .. } => 8,
             GuestFault::BalloonLength { .. } => 9,
-            GuestFault::BalloonOutside { .. } => 10,
+            GuestFault::BalloonReport { .. } => 10,
+            GuestFault::BalloonStats { .. } => 11,
+            GuestFault::BalloonOutside { .. } => 12,
         }
     }
 
@@ -141,8 +155,14 @@ impl fmt::Display for GuestFault {
                     "balloon descriptor of {length} bytes, expected up to 256 page numbers of 4 bytes"
                 )
             }
+            GuestFault::BalloonReport { length } => {
+                write!(f, "free page of {length} bytes reported beyond 1 GiB in one kick")
+            }
+            GuestFault::BalloonStats { length } => {
+                write!(f, "balloon statistics of {length} bytes beyond 256 entries")
+            }
             GuestFault::BalloonOutside { bytes } => {
-                write!(f, "balloon page numbers for {bytes} bytes outside RAM")
+                write!(f, "balloon pages of {bytes} bytes outside RAM")
             }
         }
     }

@@ -7,6 +7,7 @@
 
 use std::fmt;
 use std::ops::Range;
+use std::time::Instant;
 
 use vm_memory::GuestMemoryMmap;
 use vmm_sys_util::eventfd::EventFd;
@@ -58,8 +59,8 @@ impl Description {
 
 /// The device half of a virtio device. Lives in its worker thread, so no method needs to share anything.
 ///
-/// The worker calls `activate`, then `process` for each kick, `handle_event` and `config_written` at any time, and
-/// `reset` when driver or machine ask for it; after `reset` the device is as new, but for what its user has set.
+/// The worker calls `activate`, then `process` for each kick, event and timer, `handle_event` and `config_written` at any
+/// time, and `reset` when driver or machine ask for it; after `reset` the device is as new, but for what its user has set.
 /// No method panics on anything that a guest wrote.
 pub trait VirtioDevice: Send + fmt::Debug {
     /// What the device is; constant.
@@ -74,10 +75,14 @@ pub trait VirtioDevice: Send + fmt::Debug {
     /// Becomes readable when the device's user wants something of it. The worker clears it.
     fn event(&self) -> &EventFd;
 
+    /// When the device wants to be called although nothing happens; asked after everything that the worker does.
+    fn next_timer(&self) -> Option<Instant>;
+
     /// The driver is ready (DRIVER_OK) and has accepted `features`.
     fn activate(&mut self, features: u64);
 
-    /// [`VirtioDevice::event`] was readable.
+    /// [`VirtioDevice::event`] was readable, or the moment of [`VirtioDevice::next_timer`] has come; the next one that
+    /// it names lies after that. `process` follows, if the queues are live.
     fn handle_event(&mut self);
 
     /// The driver wrote configuration: `config` is all of it, the written bytes included.

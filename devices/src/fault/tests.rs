@@ -29,6 +29,8 @@ fn every_kind_has_its_own_name() {
         GuestFault::VirtioQueue { queue: 0 },
         GuestFault::VirtioChain { queue: 0 },
         GuestFault::BalloonLength { length: 0 },
+        GuestFault::BalloonReport { length: 0 },
+        GuestFault::BalloonStats { length: 0 },
         GuestFault::BalloonOutside { bytes: 0 },
     ];
     let names: Vec<&str> = faults.iter().map(|fault| fault.name()).collect();

@@ -4,7 +4,6 @@
 //! inflate queue, or takes pages back through the deflate queue. What the driver says it has given is a claim
 //! (`actual`); what was really discarded is counted apart.
 
-use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
@@ -18,10 +17,12 @@ use crate::fault::Faults;
 use super::queue::{QueueError, VirtQueue};
 use super::{Description, Memory, VirtioDevice};
 
-#[allow(dead_code, reason = "served from the next commit on")]
+mod chains;
+mod config_space;
 mod controller;
+mod distress;
 mod handle;
-#[allow(dead_code, reason = "served from the next commit on")]
+mod host;
 mod inhibit;
 mod news;
 mod pages;
@@ -29,19 +30,22 @@ mod queues;
 mod report;
 mod shared;
 mod spec;
-#[allow(dead_code, reason = "served from the next commit on")]
 mod stats;
+mod stats_queue;
 
 pub use handle::BalloonHandle;
 pub use inhibit::InhibitGuard;
-pub use news::{BalloonNews, DistressReport, StallReason, StallReport};
+pub use news::{BalloonNews, DistressReport, OnNews, StallReason, StallReport};
 pub use report::{BalloonCounters, BalloonReport, BalloonState, ReportingState};
 pub use spec::{BalloonError, BalloonSpec, Reporting};
 pub use stats::{GuestStats, STAT_NAMES, Stat};
 
+use config_space::ConfigSpace;
+use distress::Distress;
 use pages::Pages;
 use queues::Role;
 use shared::Shared;
+use stats_queue::{Heard, StatsQueue};
 
 /// VIRTIO_BALLOON_F_MUST_TELL_HOST: the driver waits for the device before it takes a page back.
 pub const F_MUST_TELL_HOST: u64 = 1 << 0;
@@ -65,34 +69,38 @@ const QUEUE_SIZE: u16 = 128;
 /// Bytes of a page as the balloon counts them, whatever the guest's or the host's page size.
 pub(super) const PAGE: u64 = 4096;
 
-/// The device configuration: `num_pages`, then `actual`, in pages of 4 KiB.
-const CONFIG_BYTES: usize = 8;
-const NUM_PAGES: Range<usize> = 0..4;
-const ACTUAL: Range<usize> = 4..8;
-
-/// Called with each piece of news, from the device's thread; has to return quickly.
-pub type OnNews = Box<dyn Fn(BalloonNews) + Send>;
-
 /// The device half of a balloon; lives in its worker.
 pub struct Balloon {
-    spec: BalloonSpec,
-    /// Features offered.
-    features: u64,
-    /// Features accepted by the driver that is there now.
-    accepted: u64,
-    config: [u8; CONFIG_BYTES],
+    config: ConfigSpace,
     shared: Arc<Shared>,
     pages: Pages,
+    stats: StatsQueue,
+    distress: Distress,
     news: OnNews,
 }
 
 impl std::fmt::Debug for Balloon {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Balloon")
-            .field("spec", &self.spec)
             .field("shared", &self.shared)
             .finish_non_exhaustive()
     }
+}
+
+/// What a balloon of `spec` over `ram` offers.
+fn features(spec: &BalloonSpec, ram: &Ram) -> u64 {
+    let offers = [
+        // Pieces of a large page can only be kept from one kick to the next if none is used again untold.
+        (ram.huge_backing(), F_MUST_TELL_HOST),
+        (true, F_STATS_VQ),
+        (spec.deflate_on_oom, F_DEFLATE_ON_OOM),
+        (spec.page_poison, F_PAGE_POISON),
+        (spec.reporting == Reporting::On, F_PAGE_REPORTING),
+    ];
+    offers
+        .into_iter()
+        .filter(|(offered, _)| *offered)
+        .fold(0, |features, (_, feature)| features | feature)
 }
 
 impl Balloon {
@@ -106,32 +114,22 @@ impl Balloon {
             id: spec.id.clone(),
             source,
         })?;
-        let mut features = 0;
-        if spec.deflate_on_oom {
-            features |= F_DEFLATE_ON_OOM;
-        }
-        // Pieces of a large page can only be kept from one kick to the next if none is used again untold.
-        if ram.huge_backing() {
-            features |= F_MUST_TELL_HOST;
-        }
-        let shared = Arc::new(Shared::new(&spec, ram.size(), features, event)?);
-        let pages = Pages::new(ram, Arc::clone(&shared));
-        let handle = BalloonHandle::new(Arc::clone(&shared));
-        let balloon = Balloon {
-            spec,
-            features,
-            accepted: 0,
-            config: [0; CONFIG_BYTES],
-            shared,
-            pages,
+        let features = features(&spec, &ram);
+        let shared = Arc::new(Shared::new(spec, &ram, features, event)?);
+        let mut balloon = Balloon {
+            config: ConfigSpace::new(features),
+            pages: Pages::new(ram, Arc::clone(&shared)),
+            stats: StatsQueue::new(Arc::clone(&shared)),
+            distress: Distress::default(),
+            shared: Arc::clone(&shared),
             news,
         };
-        Ok((handle, balloon))
+        balloon.offer_target();
+        Ok((BalloonHandle::new(shared), balloon))
     }
 
     /// Takes what the driver says is in the balloon, in pages, and tells it on if it is news.
     fn set_claim(&mut self, pages: u32) {
-        self.config[ACTUAL].copy_from_slice(&pages.to_le_bytes());
         let mut controller = self.shared.controller();
         let changed = controller.claim(Instant::now(), u64::from(pages) * PAGE);
         let actual = ByteSize::from_bytes(controller.actual());
@@ -143,43 +141,104 @@ impl Balloon {
             }
         }
     }
+
+    fn offer_target(&mut self) {
+        let pages = self.shared.controller().pages_wanted();
+        self.config.set_num_pages(pages);
+    }
+
+    fn look_for_stall(&mut self, now: Instant) {
+        let evidence = self.shared.evidence();
+        let stall = self.shared.controller().check(now, &evidence);
+        if let Some(stall) = stall {
+            (self.news)(BalloonNews::Stalled(stall));
+        }
+    }
+
+    /// Statistics have come.
+    fn hear(&mut self, heard: Heard) {
+        match heard {
+            Heard::Nothing => return,
+            Heard::Unasked => {}
+            Heard::Answer => (self.news)(BalloonNews::StatsUpdated),
+        }
+        if self.shared.spec.deflate_on_distress {
+            let actual = self.shared.controller().actual();
+            let judge = |stats| self.distress.judge(stats, actual);
+            let signs = self.shared.stats().as_ref().map(judge).unwrap_or_default();
+            if !signs.is_empty() {
+                self.give_everything_back(signs);
+            }
+        }
+    }
+
+    fn give_everything_back(&mut self, signs: Vec<(&'static str, u64)>) {
+        let mut controller = self.shared.controller();
+        let before = controller.target();
+        let given_back = ByteSize::from_bytes(controller.claimed());
+        controller.set_target(Instant::now(), u64::MAX);
+        // All was on its way back already.
+        let news = controller.target() != before;
+        drop(controller);
+        self.offer_target();
+        if news {
+            (self.news)(BalloonNews::Distress(DistressReport {
+                signs,
+                target: ByteSize::from_bytes(before),
+                given_back,
+            }));
+        }
+    }
 }
 
 impl VirtioDevice for Balloon {
     fn description(&self) -> Description {
+        let features = self.shared.offered;
         Description {
-            id: self.spec.id.clone(),
+            id: self.shared.spec.id.clone(),
             device_type: DEVICE_TYPE,
             class: CLASS,
-            features: self.features,
-            queue_sizes: vec![QUEUE_SIZE; queues::count(self.features)],
-            config_writable: vec![ACTUAL],
+            features,
+            queue_sizes: vec![QUEUE_SIZE; queues::count(features)],
+            config_writable: self.config.writable(),
         }
     }
 
     fn config(&self) -> &[u8] {
-        &self.config
+        self.config.bytes()
     }
 
     fn event(&self) -> &EventFd {
         &self.shared.event
     }
 
+    fn next_timer(&self) -> Option<Instant> {
+        let stall = self.shared.controller().next_check();
+        let timers = [stall, self.stats.next_timer(), self.pages.next_timer()];
+        timers.into_iter().flatten().min()
+    }
+
     fn activate(&mut self, features: u64) {
-        self.accepted = features;
         self.pages.set_must_tell_host(features & F_MUST_TELL_HOST != 0);
+        self.stats.activate(features & F_STATS_VQ != 0);
         self.shared.accepted.store(features, Ordering::Relaxed);
         self.shared.controller().set_driver(Instant::now(), true);
     }
 
     fn handle_event(&mut self) {
-        self.config[NUM_PAGES].copy_from_slice(&self.shared.controller().pages_wanted().to_le_bytes());
+        let now = Instant::now();
+        self.offer_target();
+        self.pages.timer(now);
+        self.stats.timer(now);
+        self.look_for_stall(now);
     }
 
     fn config_written(&mut self, config: &[u8]) {
-        if let Some(&[a, b, c, d]) = config.get(ACTUAL) {
-            self.set_claim(u32::from_le_bytes([a, b, c, d]));
-        }
+        self.config.write(config);
+        self.shared
+            .poison_val
+            .store(self.config.poison_val(), Ordering::Relaxed);
+        self.set_claim(self.config.actual());
     }
 
     fn process(
@@ -188,23 +247,34 @@ impl VirtioDevice for Balloon {
         queues: &mut [VirtQueue],
         faults: &Faults,
     ) -> Result<(), QueueError> {
-        let accepted = self.accepted;
+        let accepted = self.shared.accepted.load(Ordering::Relaxed);
         let at = |role| queues::index(role, accepted);
         // Deflates first: an inflate that completes a large page must not discard a piece that is on its way back.
         if let Some(queue) = at(Role::Deflate).and_then(|index| queues.get_mut(index)) {
-            self.pages.deflate(memory, queue, faults)?;
+            let short = self.pages.deflate(memory, queue, faults)?;
+            self.shared.controller().set_host_short(Instant::now(), short);
         }
         if let Some(queue) = at(Role::Inflate).and_then(|index| queues.get_mut(index)) {
             self.pages.inflate(memory, queue, faults)?;
+        }
+        if let Some(queue) = at(Role::Reporting).and_then(|index| queues.get_mut(index)) {
+            self.pages.report(memory, queue, faults)?;
+        }
+        if let Some(queue) = at(Role::Stats).and_then(|index| queues.get_mut(index)) {
+            let heard = self.stats.serve(memory, queue, faults)?;
+            self.hear(heard);
         }
         Ok(())
     }
 
     fn reset(&mut self) {
-        self.accepted = 0;
+        self.config.reset();
         self.shared.accepted.store(0, Ordering::Relaxed);
+        self.shared.poison_val.store(0, Ordering::Relaxed);
         self.shared.controller().set_driver(Instant::now(), false);
         self.pages.reset();
+        self.stats.reset();
+        self.distress.reset();
         self.set_claim(0);
     }
 }

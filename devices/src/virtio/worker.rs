@@ -1,11 +1,12 @@
 //! The thread that owns a device and its rings.
 //!
-//! It waits for three kinds of bells: orders of the transport, the device's own event, and kicks. One turn of the
-//! loop takes the orders, then what the device's user wants, then serves the queues; then it publishes what changed.
+//! It waits for three kinds of bells: orders of the transport, the device's own event, and kicks; and no longer than
+//! the device wants. One turn of the loop takes the orders, then what the device's user wants, then serves the queues; then it publishes what changed.
 
 use std::io;
 use std::os::fd::AsRawFd;
 use std::sync::Arc;
+use std::time::Instant;
 
 use memory::ram::Ram;
 use vmm_sys_util::epoll::{ControlOperation, Epoll, EpollEvent, EventSet};
@@ -64,7 +65,7 @@ impl Worker {
     pub(super) fn run(mut self) {
         let mut events = [EpollEvent::default(); EVENTS];
         loop {
-            let count = match self.epoll.wait(-1, &mut events) {
+            let count = match self.epoll.wait(self.patience(), &mut events) {
                 Ok(count) => count,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
                 Err(error) => {
@@ -72,14 +73,17 @@ impl Worker {
                     break;
                 }
             };
-            let mut kicked = false;
+            let mut woken = false;
             for event in &events[..count] {
                 // A bell that cannot be read was not rung: all are non-blocking.
                 let _ = match event.data() {
                     ORDERS => self.shared.bell().read(),
-                    DEVICE => self.device.event().read().inspect(|_| self.device.handle_event()),
+                    DEVICE => {
+                        woken = true;
+                        self.device.event().read().inspect(|_| self.device.handle_event())
+                    }
                     queue => {
-                        kicked = true;
+                        woken = true;
                         let kick = usize::try_from(queue)
                             .ok()
                             .and_then(|queue| self.shared.kicks().get(queue));
@@ -87,18 +91,31 @@ impl Worker {
                     }
                 };
             }
+            if self.device.next_timer().is_some_and(|due| due <= Instant::now()) {
+                woken = true;
+                self.device.handle_event();
+            }
             let orders = self.shared.take_orders(&mut self.config);
             if orders.stop {
                 break;
             }
             self.obey(&orders);
-            if (kicked || orders.start) && !self.queues.is_empty() {
+            if (woken || orders.start) && !self.queues.is_empty() {
                 self.serve();
             }
             self.shared.publish(self.device.config());
         }
         self.queues.clear();
         self.shared.stopped();
+    }
+
+    /// How long to wait for a bell, in milliseconds as epoll_wait(2) takes them.
+    fn patience(&self) -> i32 {
+        self.device.next_timer().map_or(-1, |due| {
+            let time = due.saturating_duration_since(Instant::now());
+            // Up, so that the moment has come when the wait is over.
+            i32::try_from(time.as_micros().div_ceil(1000)).unwrap_or(i32::MAX)
+        })
     }
 
     fn obey(&mut self, orders: &Orders) {

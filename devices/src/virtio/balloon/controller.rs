@@ -24,8 +24,6 @@ const LITTLE: u64 = 16 << 20;
 pub(super) struct Evidence {
     /// The driver may deflate when the guest is short of memory.
     pub(super) deflate_on_oom: bool,
-    /// A deflate waits for a huge page of the host.
-    pub(super) host_short: bool,
     /// What the guest said lately that it can still use, in bytes.
     pub(super) available: Option<u64>,
 }
@@ -44,6 +42,8 @@ pub(super) struct Controller {
     /// How near to its target the balloon has come, and when.
     nearest: u64,
     since: Instant,
+    /// The guest wants a page back that the host does not have.
+    host_short: bool,
     /// The guest moved away from the target of its own accord.
     taken_back: bool,
     /// This stall has been told.
@@ -65,6 +65,7 @@ impl Controller {
             stopped: None,
             nearest: 0,
             since: now,
+            host_short: false,
             taken_back: false,
             told: false,
             marks: [(now, 0); 2],
@@ -131,8 +132,16 @@ impl Controller {
 
     /// A driver came or went.
     pub(super) fn set_driver(&mut self, now: Instant, driver: bool) {
-        self.driver = driver;
+        (self.driver, self.host_short) = (driver, false);
         self.start_over(now);
+    }
+
+    /// Whether the guest waits for a page that the host does not have: nothing has to be guessed then.
+    pub(super) fn set_host_short(&mut self, now: Instant, short: bool) {
+        if self.host_short != short {
+            self.host_short = short;
+            self.start_over(now);
+        }
     }
 
     /// The guest runs, or is stopped: then it cannot be stuck.
@@ -155,6 +164,7 @@ impl Controller {
         let wanted = self.wanted();
         match () {
             () if !self.driver => BalloonState::NoDriver,
+            () if self.host_short => BalloonState::Stalled,
             () if self.claimed == wanted && wanted == 0 => BalloonState::Idle,
             () if self.distance() == 0 => BalloonState::Converged,
             () if self.stuck(now) => BalloonState::Stalled,
@@ -189,8 +199,14 @@ impl Controller {
 
     /// When [`Controller::check`] is due, if nothing happens before.
     pub(super) fn next_check(&self) -> Option<Instant> {
-        let due = self.distance() > 0 && !self.told && self.stopped.is_none();
-        due.then(|| self.since + self.patience())
+        if self.told {
+            return None;
+        }
+        let moving = self.distance() > 0 && self.stopped.is_none();
+        match self.host_short {
+            true => Some(self.since),
+            false => moving.then(|| self.since + self.patience()),
+        }
     }
 
     /// A stall that has not been told.
@@ -229,7 +245,8 @@ impl Controller {
     }
 
     fn stuck(&self, now: Instant) -> bool {
-        self.distance() > 0 && self.clock(now).saturating_duration_since(self.since) >= self.patience()
+        let still = self.clock(now).saturating_duration_since(self.since);
+        self.host_short || self.distance() > 0 && still >= self.patience()
     }
 
     /// What happened before says nothing about what comes.
@@ -244,12 +261,11 @@ impl Controller {
         if !self.driver {
             return StallReason::NoDriver;
         }
+        if self.host_short {
+            return StallReason::HostShort;
+        }
         if self.claimed > self.wanted() {
-            return if evidence.host_short {
-                StallReason::HostShort
-            } else {
-                StallReason::Silent
-            };
+            return StallReason::Silent;
         }
         if self.taken_back && evidence.deflate_on_oom {
             return StallReason::TakenBack;

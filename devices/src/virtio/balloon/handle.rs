@@ -7,11 +7,11 @@ use std::time::{Duration, Instant};
 
 use memory::size::ByteSize;
 
-use super::BalloonError;
 use super::inhibit::InhibitGuard;
 use super::report::{BalloonCounters, BalloonReport};
 use super::shared::Shared;
 use super::stats::GuestStats;
+use super::{BalloonError, BalloonSpec};
 
 /// Sets and asks a balloon. Clones are the same balloon.
 #[derive(Clone, Debug)]
@@ -27,7 +27,7 @@ impl BalloonHandle {
     /// The balloon's name.
     #[must_use]
     pub fn id(&self) -> &str {
-        &self.shared.id
+        &self.shared.spec.id
     }
 
     /// Asks that the guest keep `remaining` of its memory; more than it has means all. Returns at once: the guest
@@ -56,7 +56,13 @@ impl BalloonHandle {
     /// The least that a target may be.
     #[must_use]
     pub fn floor(&self) -> ByteSize {
-        self.shared.floor
+        self.shared.spec.min
+    }
+
+    /// What the user said about it at first.
+    #[must_use]
+    pub fn spec(&self) -> &BalloonSpec {
+        &self.shared.spec
     }
 
     /// Whether a driver is there.
@@ -69,6 +75,14 @@ impl BalloonHandle {
     #[must_use]
     pub fn counters(&self) -> BalloonCounters {
         self.shared.counters()
+    }
+
+    /// Bytes discarded since start, out of the inflate queue or because they were reported, for each backend in the
+    /// order of [`memory::ram::Ram::backends`].
+    #[must_use]
+    pub fn discarded_by_backend(&self) -> Vec<u64> {
+        let sums = self.shared.by_backend.iter();
+        sums.map(|sum| sum.load(Ordering::Relaxed)).collect()
     }
 
     /// Everything about it, at one moment.

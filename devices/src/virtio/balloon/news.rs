@@ -5,6 +5,9 @@ use std::time::Duration;
 
 use memory::size::ByteSize;
 
+/// Called with each piece of news, from the device's thread; has to return quickly.
+pub type OnNews = Box<dyn Fn(BalloonNews) + Send>;
+
 /// What a balloon has to tell.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum BalloonNews {

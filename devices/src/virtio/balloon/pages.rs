@@ -1,29 +1,31 @@
-//! From descriptors to released memory: page numbers are collected over all chains, merged into ranges, and released
-//! at once; only then do the chains go back to the driver.
+//! From descriptors to released memory: pages are collected over all chains, merged into ranges, and released at once;
+//! only then do the chains go back to the driver.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
 
 use memory::partial::Partial;
 use memory::ram::Ram;
 use memory::range::{GuestRange, Pfn, merge_pfns};
-use vm_memory::Bytes;
 
 use crate::fault::{Faults, GuestFault};
 
 use super::super::Memory;
-use super::super::queue::{Chain, QueueError, VirtQueue};
+use super::super::queue::{QueueError, VirtQueue};
+use super::chains::{Budget, read_pfns, read_report};
+use super::host::{Host, Path};
 use super::shared::Shared;
 
-/// Page numbers that one descriptor may carry: what Linux sends at most.
-pub(super) const MAX_PFNS: usize = 256;
-/// Bytes of a page number.
-const PFN_BYTES: usize = 4;
+/// How often the host is asked again for a huge page that it did not have.
+const RETRY: Duration = Duration::from_millis(200);
+/// Bytes of huge pages that are taken from the host before the worker looks after its other duties.
+const AT_ONCE: u64 = 256 << 20;
 
 /// Pages on their way. The vectors are kept for their capacity: once warmed up, a kick allocates nothing.
 pub(super) struct Pages {
-    ram: Ram,
     shared: Arc<Shared>,
+    host: Host,
     /// Pieces of large backing pages that are in the balloon.
     partial: Partial,
     /// The driver tells us before it takes pages back, so `partial` holds from one kick to the next.
@@ -32,19 +34,32 @@ pub(super) struct Pages {
     pfns: Vec<Pfn>,
     ranges: Vec<GuestRange>,
     complete: Vec<GuestRange>,
+    deflate: Deflate,
+}
+
+/// A deflate whose chains go back when the huge pages behind its pages are there again: until then the driver may not
+/// use them, and after that it need not wait for one.
+#[derive(Default)]
+struct Deflate {
+    heads: Vec<u16>,
+    /// Huge pages that are still to come.
+    pages: Vec<GuestRange>,
+    /// When to go on.
+    resume: Option<Instant>,
 }
 
 impl Pages {
     pub(super) fn new(ram: Ram, shared: Arc<Shared>) -> Pages {
         Pages {
             partial: ram.partial(),
-            ram,
+            host: Host::new(ram, Arc::clone(&shared)),
             shared,
             must_tell_host: false,
             heads: Vec::new(),
             pfns: Vec::new(),
             ranges: Vec::new(),
             complete: Vec::new(),
+            deflate: Deflate::default(),
         }
     }
 
@@ -56,37 +71,50 @@ impl Pages {
     /// The driver is gone: nothing is in the balloon.
     pub(super) fn reset(&mut self) {
         self.must_tell_host = false;
+        self.deflate.heads.clear();
+        self.deflate.pages.clear();
+        self.deflate.resume = None;
         self.forget();
         self.all_in_use();
     }
 
     /// Nothing is in the balloon: the host may use transparent huge pages for RAM again.
     pub(super) fn all_in_use(&self) {
-        self.ram.all_in_use();
+        self.host.all_in_use();
     }
 
-    /// Serves the deflate queue: the driver takes pages back.
+    /// When [`Pages::deflate`] wants to be called although nobody kicks.
+    pub(super) fn next_timer(&self) -> Option<Instant> {
+        self.deflate.resume
+    }
+
+    /// That moment has come.
+    pub(super) fn timer(&mut self, now: Instant) {
+        self.deflate.resume = self.deflate.resume.filter(|resume| *resume > now);
+    }
+
+    /// Serves the deflate queue: the driver takes pages back. Returns whether it has to wait for the host.
     pub(super) fn deflate(
         &mut self,
         memory: &Memory,
         queue: &mut VirtQueue,
         faults: &Faults,
-    ) -> Result<(), QueueError> {
-        let understood = self.collect(memory, queue, faults)?;
-        if understood {
-            merge_pfns(&mut self.pfns, &mut self.ranges);
-            for range in &self.ranges {
-                self.partial.remove(*range);
-            }
-            self.shared
-                .counters
-                .partial
-                .store(self.partial.bytes(), Ordering::Relaxed);
-        } else {
-            // Some page is the guest's again, and we do not know which: no large page may count as complete.
-            self.forget();
+    ) -> Result<bool, QueueError> {
+        // One deflate at a time: what comes meanwhile stays in the ring.
+        if self.deflate.pages.is_empty() {
+            self.begin_deflate(memory, queue, faults)?;
         }
-        self.give_back(memory, queue)
+        let (provided, short) = self.provide();
+        // A driver that need not tell us may be using the pages already.
+        if !provided && self.must_tell_host {
+            let pause = if short { RETRY } else { Duration::ZERO };
+            self.deflate.resume = Some(Instant::now() + pause);
+            return Ok(short);
+        }
+        self.deflate.pages.clear();
+        self.deflate.resume = None;
+        give_back(memory, queue, &mut self.deflate.heads)?;
+        Ok(false)
     }
 
     /// Serves the inflate queue: the driver gives pages.
@@ -103,53 +131,93 @@ impl Pages {
             self.partial.insert(*range, &mut self.complete);
         }
         if self.must_tell_host {
-            self.shared
-                .counters
-                .partial
-                .store(self.partial.bytes(), Ordering::Relaxed);
+            self.count_partial();
         } else {
             // Once the chains are back, the driver may use any of these pages again without a word.
             for range in &self.ranges {
                 self.partial.remove(*range);
             }
         }
-        if !self.complete.is_empty() {
-            let released = self.ram.release(&self.complete);
-            self.shared
-                .counters
-                .discarded
-                .fetch_add(released.discarded, Ordering::Relaxed);
-            self.shared
-                .counters
-                .refused
-                .fetch_add(released.refused, Ordering::Relaxed);
-            self.shared
-                .counters
-                .failed
-                .fetch_add(released.failed, Ordering::Relaxed);
-            if released.outside > 0 {
-                faults.count(GuestFault::BalloonOutside {
-                    bytes: released.outside,
-                });
-            }
-        }
-        self.give_back(memory, queue)
+        self.host.give(&self.complete, Path::Inflate, faults);
+        give_back(memory, queue, &mut self.heads)
     }
 
-    /// Room in the vectors, to show that they do not grow.
-    #[cfg(test)]
-    pub(super) fn capacities(&self) -> [usize; 4] {
-        [
-            self.heads.capacity(),
-            self.pfns.capacity(),
-            self.ranges.capacity(),
-            self.complete.capacity(),
-        ]
+    /// Serves the reporting queue: the driver does not use these pages, until it has the chains back.
+    pub(super) fn report(
+        &mut self,
+        memory: &Memory,
+        queue: &mut VirtQueue,
+        faults: &Faults,
+    ) -> Result<(), QueueError> {
+        self.heads.clear();
+        self.ranges.clear();
+        let (index, mut budget) = (queue.index(), Budget::new(queue.size()));
+        for chain in queue.available(memory)? {
+            self.heads.push(chain.head());
+            if !read_report(chain, &mut budget, &mut self.ranges, faults) {
+                faults.count(GuestFault::VirtioChain { queue: index });
+            }
+        }
+        if self.shared.poison().is_some_and(|value| value != 0) {
+            // The guest expects to find its poison there, and a released page reads as zeroes.
+            let bytes = self.ranges.iter().map(|range| range.len).sum();
+            self.shared.counters.poisoned.fetch_add(bytes, Ordering::Relaxed);
+        } else {
+            // Not through `partial`: pages that come back untold must not complete a huge page.
+            self.host.give(&self.ranges, Path::Report, faults);
+        }
+        give_back(memory, queue, &mut self.heads)
+    }
+
+    /// Reads the deflate queue. From here on none of its pages is in the balloon.
+    fn begin_deflate(
+        &mut self,
+        memory: &Memory,
+        queue: &mut VirtQueue,
+        faults: &Faults,
+    ) -> Result<(), QueueError> {
+        let understood = self.collect(memory, queue, faults)?;
+        std::mem::swap(&mut self.heads, &mut self.deflate.heads);
+        merge_pfns(&mut self.pfns, &mut self.ranges);
+        for range in &self.ranges {
+            self.partial.remove(*range);
+            self.host.missing(*range, &mut self.deflate.pages);
+        }
+        // Neighbours in the list may be parts of the same huge page.
+        self.deflate.pages.dedup();
+        if understood {
+            self.count_partial();
+        } else {
+            // Some page is the guest's again, and we do not know which: no large page may count as complete.
+            self.forget();
+        }
+        Ok(())
+    }
+
+    /// Takes the pages of the deflate from the host. Returns whether all are there, and whether the host is out of pages.
+    fn provide(&mut self) -> (bool, bool) {
+        let mut taken = 0;
+        while let Some(page) = self.deflate.pages.last() {
+            if taken >= AT_ONCE {
+                return (false, false);
+            }
+            if !self.host.take(*page) {
+                return (false, true);
+            }
+            taken += page.len;
+            self.deflate.pages.pop();
+        }
+        (true, false)
     }
 
     fn forget(&mut self) {
         self.partial.clear();
-        self.shared.counters.partial.store(0, Ordering::Relaxed);
+        self.count_partial();
+    }
+
+    fn count_partial(&self) {
+        let counter = &self.shared.counters.partial;
+        counter.store(self.partial.bytes(), Ordering::Relaxed);
     }
 
     /// Collects heads and page numbers of every chain that is available. Returns whether all of them were understood;
@@ -162,60 +230,29 @@ impl Pages {
     ) -> Result<bool, QueueError> {
         self.heads.clear();
         self.pfns.clear();
-        let (index, mut budget) = (queue.index(), queue.size());
+        let (index, mut budget) = (queue.index(), Budget::new(queue.size()));
         let mut understood = true;
         for chain in queue.available(memory)? {
             self.heads.push(chain.head());
-            if !read_chain(memory, chain, &mut budget, &mut self.pfns, faults) {
+            if !read_pfns(memory, chain, &mut budget, &mut self.pfns, faults) {
                 faults.count(GuestFault::VirtioChain { queue: index });
                 understood = false;
             }
         }
         Ok(understood)
     }
-
-    /// Returns the collected chains. One that cannot be returned does not keep the others.
-    fn give_back(&mut self, memory: &Memory, queue: &mut VirtQueue) -> Result<(), QueueError> {
-        let mut result = Ok(());
-        for head in self.heads.drain(..) {
-            // Length 0: the device writes into none of the driver's buffers.
-            result = result.and(queue.add_used(memory, head, 0));
-        }
-        result
-    }
 }
 
-/// Appends a chain's page numbers to `pfns`. Returns whether the whole chain was understood.
-///
-/// `budget` is how many descriptors may still be looked at: all chains of a queue together cannot have more than the
-/// queue has, unless some share them, and then the work ends here.
-fn read_chain(
+/// Returns chains to the driver. One that cannot be returned does not keep the others.
+pub(super) fn give_back(
     memory: &Memory,
-    mut chain: Chain<'_>,
-    budget: &mut u16,
-    pfns: &mut Vec<Pfn>,
-    faults: &Faults,
-) -> bool {
-    let mut understood = true;
-    while *budget > 0 {
-        let Some(descriptor) = chain.next() else { break };
-        *budget -= 1;
-        let length = descriptor.len();
-        let bytes = usize::try_from(length).unwrap_or(usize::MAX);
-        if bytes > MAX_PFNS * PFN_BYTES || !bytes.is_multiple_of(PFN_BYTES) {
-            faults.count(GuestFault::BalloonLength { length });
-            understood = false;
-            continue;
-        }
-        let mut buffer = [0; MAX_PFNS * PFN_BYTES];
-        let buffer = &mut buffer[..bytes];
-        // A buffer for the device to write into carries no page numbers.
-        if descriptor.is_write_only() || memory.read_slice(buffer, descriptor.addr()).is_err() {
-            understood = false;
-            continue;
-        }
-        let (numbers, _) = buffer.as_chunks::<PFN_BYTES>();
-        pfns.extend(numbers.iter().map(|number| Pfn(u32::from_le_bytes(*number))));
+    queue: &mut VirtQueue,
+    heads: &mut Vec<u16>,
+) -> Result<(), QueueError> {
+    let mut result = Ok(());
+    for head in heads.drain(..) {
+        // Length 0: the device writes into none of the driver's buffers.
+        result = result.and(queue.add_used(memory, head, 0));
     }
-    understood && !chain.is_broken()
+    result
 }

@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
+use memory::ram::Ram;
 use memory::size::ByteSize;
 use vmm_sys_util::eventfd::EventFd;
 
@@ -33,22 +34,20 @@ pub(super) struct Counters {
 
 #[derive(Debug)]
 pub(super) struct Shared {
-    pub(super) id: String,
-    pub(super) floor: ByteSize,
-    /// Why reporting is not offered, if it is not.
-    reporting: Reporting,
-    offered: u64,
+    pub(super) spec: BalloonSpec,
+    /// Features of the device.
+    pub(super) offered: u64,
     controller: Mutex<Controller>,
     /// Features accepted by the driver that is there now.
     pub(super) accepted: AtomicU64,
     pub(super) poison_val: AtomicU32,
-    /// A deflate waits for a huge page.
-    pub(super) host_short: AtomicBool,
     stats: Mutex<Option<GuestStats>>,
     /// Milliseconds.
     pub(super) stats_interval: AtomicU64,
     pub(super) stats_wanted: AtomicBool,
     pub(super) counters: Counters,
+    /// Discarded by either way, for each backend.
+    pub(super) by_backend: Vec<AtomicU64>,
     pub(super) inhibitors: Inhibitors,
     /// The user wants something.
     pub(super) event: EventFd,
@@ -58,29 +57,29 @@ impl Shared {
     /// # Errors
     /// When the first target cannot be.
     pub(super) fn new(
-        spec: &BalloonSpec,
-        ram: ByteSize,
+        spec: BalloonSpec,
+        ram: &Ram,
         offered: u64,
         event: EventFd,
     ) -> Result<Shared, BalloonError> {
         let interval = u64::try_from(spec.stats_interval.as_millis()).unwrap_or(u64::MAX);
         let shared = Shared {
-            id: spec.id.clone(),
-            floor: spec.min,
-            reporting: spec.reporting.clone(),
             offered,
-            controller: Mutex::new(Controller::new(Instant::now(), ram.bytes())),
+            controller: Mutex::new(Controller::new(Instant::now(), ram.size().bytes())),
             accepted: AtomicU64::new(0),
             poison_val: AtomicU32::new(0),
-            host_short: AtomicBool::new(false),
             stats: Mutex::new(None),
             stats_interval: AtomicU64::new(interval),
             stats_wanted: AtomicBool::new(false),
             counters: Counters::default(),
+            by_backend: ram.backends().iter().map(|_| AtomicU64::new(0)).collect(),
             inhibitors: Inhibitors::default(),
             event,
+            spec,
         };
-        spec.initial
+        shared
+            .spec
+            .initial
             .map_or(Ok(()), |initial| shared.set_target(initial))?;
         Ok(shared)
     }
@@ -100,14 +99,14 @@ impl Shared {
     }
 
     pub(super) fn set_target(&self, remaining: ByteSize) -> Result<(), BalloonError> {
-        let id = || self.id.clone();
+        let id = || self.spec.id.clone();
         if remaining == ByteSize::ZERO {
             return Err(BalloonError::SetTarget { id: id() });
         }
-        if remaining < self.floor {
+        if remaining < self.spec.min {
             return Err(BalloonError::BelowFloor {
                 id: id(),
-                floor: self.floor,
+                floor: self.spec.min,
                 wanted: remaining,
             });
         }
@@ -139,7 +138,6 @@ impl Shared {
         let available = |stats: &GuestStats| stats.get(Stat::AvailableMemory).or(stats.get(Stat::FreeMemory));
         Evidence {
             deflate_on_oom: self.accepted(F_DEFLATE_ON_OOM),
-            host_short: self.host_short.load(Ordering::Relaxed),
             available: fresh.and_then(available),
         }
     }
@@ -164,7 +162,7 @@ impl Shared {
             state: controller.state(now),
             target: ByteSize::from_bytes(controller.target()),
             actual: ByteSize::from_bytes(controller.actual()),
-            floor: self.floor,
+            floor: self.spec.min,
             rate: controller.rate(now),
             eta: controller.eta(now),
             counters,
@@ -178,7 +176,7 @@ impl Shared {
     }
 
     fn reporting(&self, inhibitors: &[(String, u32)]) -> ReportingState {
-        if let Reporting::Off(reason) = &self.reporting {
+        if let Reporting::Off(reason) = &self.spec.reporting {
             return ReportingState::Off(reason.clone());
         }
         if !self.accepted(F_PAGE_REPORTING) {

@@ -1,26 +1,35 @@
+//! The balloon's device half by hand: no transport, no thread.
+
 use std::sync::Mutex;
 
+use memory::backend::BackendKind;
 use memory::layout::PCI32_WINDOW_START;
 use proptest::prelude::*;
+use vm_memory::{Bytes, GuestAddress};
 
 use crate::fault::Faults;
 use crate::interrupt::MsiVector;
 use crate::testing::{
-    Descriptor, Driver, DriverQueue, FakeDoorbells, FakeVector, anonymous_ram, fuzz, wait_for,
+    Descriptor, Driver, DriverQueue, FakeDoorbells, FakeVector, anonymous_ram, fuzz, open_ram, wait_for,
 };
 use crate::virtio::common::QueueRegisters;
 use crate::virtio::pci::VirtioPci;
 
 use super::*;
 
+mod reporting;
+mod stats;
+
 const MIB: u64 = 1 << 20;
 const RAM_MIB: u64 = 8;
 /// Where page numbers are put, and the first page that tests give away.
 const PFNS: u64 = 0x1_0000;
 const FREE: u32 = 1024;
-/// Index of the queues in a rig.
+/// Places of the queues in a rig.
 const INFLATE: usize = 0;
 const DEFLATE: usize = 1;
+const STATS: usize = 2;
+const REPORTING: usize = 3;
 
 fn spec() -> BalloonSpec {
     BalloonSpec {
@@ -29,18 +38,31 @@ fn spec() -> BalloonSpec {
     }
 }
 
-type News = Arc<Mutex<Vec<u64>>>;
+type News = Arc<Mutex<Vec<BalloonNews>>>;
 
-fn balloon(ram: &Ram) -> (BalloonHandle, Balloon, News) {
+fn balloon(ram: &Ram, spec: BalloonSpec) -> (BalloonHandle, Balloon, News) {
     let news = News::default();
     let log = Arc::clone(&news);
-    let on_news = move |news| {
-        if let BalloonNews::Actual(size) = news {
-            log.lock().unwrap().push(size.bytes());
-        }
-    };
-    let (handle, balloon) = Balloon::new(spec(), ram.clone(), Box::new(on_news)).unwrap();
+    let on_news = move |news| log.lock().unwrap().push(news);
+    let (handle, balloon) = Balloon::new(spec, ram.clone(), Box::new(on_news)).unwrap();
     (handle, balloon, news)
+}
+
+/// The sizes that were told.
+fn sizes(news: &News) -> Vec<u64> {
+    let size = |news: &BalloonNews| match news {
+        BalloonNews::Actual(size) => Some(size.bytes()),
+        BalloonNews::Stalled(_) | BalloonNews::Distress(_) | BalloonNews::StatsUpdated => None,
+    };
+    news.lock().unwrap().iter().filter_map(size).collect()
+}
+
+/// A buffer that reports `pages` pages from page `first` on.
+fn writable(first: u32, pages: u32) -> Descriptor {
+    Descriptor {
+        flags: 2,
+        ..Descriptor::readable(u64::from(first) * PAGE, pages * 4096)
+    }
 }
 
 /// A balloon without transport and thread, its queues served by hand.
@@ -49,25 +71,37 @@ struct Rig<'a> {
     handle: BalloonHandle,
     balloon: Balloon,
     faults: Faults,
-    drivers: [DriverQueue<'a>; 2],
+    /// By role, whatever index the role has.
+    drivers: [DriverQueue<'a>; 4],
     queues: Vec<VirtQueue>,
+    news: News,
 }
 
 impl<'a> Rig<'a> {
     fn new(ram: &'a Ram, features: u64) -> Rig<'a> {
-        let (handle, mut balloon, _) = balloon(ram);
-        let drivers = [0x1000, 0x3000].map(|base| DriverQueue::new(ram, base, QUEUE_SIZE));
-        let queue = |(index, driver): (u16, &DriverQueue<'_>)| {
-            let registers = QueueRegisters {
-                max_size: QUEUE_SIZE,
-                size: QUEUE_SIZE,
-                enabled: true,
-                vector: 0,
-                rings: driver.rings(),
-            };
-            VirtQueue::new(index, &registers, features, ram.memory()).unwrap()
-        };
-        let queues = (0..).zip(&drivers).map(queue).collect();
+        Rig::with(ram, spec(), features)
+    }
+
+    fn with(ram: &'a Ram, spec: BalloonSpec, features: u64) -> Rig<'a> {
+        let (handle, mut balloon, news) = balloon(ram, spec);
+        let drivers = [0x1000, 0x3000, 0x5000, 0x7000].map(|base| DriverQueue::new(ram, base, QUEUE_SIZE));
+        let roles = [Role::Inflate, Role::Deflate, Role::Stats, Role::Reporting];
+        let mut queues: Vec<(usize, VirtQueue)> = (roles.iter().zip(&drivers))
+            .filter_map(|(role, driver)| {
+                let index = queues::index(*role, features)?;
+                let registers = QueueRegisters {
+                    max_size: QUEUE_SIZE,
+                    size: QUEUE_SIZE,
+                    enabled: true,
+                    vector: 0,
+                    rings: driver.rings(),
+                };
+                let number = u16::try_from(index).unwrap();
+                let queue = VirtQueue::new(number, &registers, features, ram.memory());
+                Some((index, queue.unwrap()))
+            })
+            .collect();
+        queues.sort_by_key(|(index, _)| *index);
         balloon.activate(features);
         Rig {
             ram,
@@ -75,7 +109,8 @@ impl<'a> Rig<'a> {
             balloon,
             faults: Faults::new(),
             drivers,
-            queues,
+            queues: queues.into_iter().map(|(_, queue)| queue).collect(),
+            news,
         }
     }
 
@@ -104,19 +139,34 @@ impl<'a> Rig<'a> {
 #[test]
 fn offers_what_it_serves() {
     let ram = anonymous_ram(RAM_MIB);
-    let (_, balloon, _) = balloon(&ram);
+    let (_, balloon, _) = balloon(&ram, spec());
     let description = balloon.description();
+    let usual = F_STATS_VQ | F_PAGE_POISON | F_PAGE_REPORTING;
     assert_eq!(
-        description.features, F_DEFLATE_ON_OOM,
+        description.features,
+        usual | F_DEFLATE_ON_OOM,
         "no large pages, no MUST_TELL_HOST"
     );
-    assert_eq!((description.queue_sizes.len(), description.vectors()), (2, 3));
-    let strict = BalloonSpec {
-        deflate_on_oom: false,
-        ..spec()
+    assert_eq!((description.queue_sizes.len(), description.vectors()), (4, 5));
+    assert_eq!(
+        (balloon.config().len(), description.config_writable),
+        (16, vec![4..8, 12..16])
+    );
+    let bare = BalloonSpec {
+        page_poison: false,
+        reporting: Reporting::Off("why not".into()),
+        ..BalloonSpec::new("b")
     };
-    let (_, balloon) = Balloon::new(strict, ram, Box::new(|_| {})).unwrap();
-    assert_eq!(balloon.description().features, 0);
+    let (_, balloon) = Balloon::new(bare, ram, Box::new(|_| {})).unwrap();
+    let description = balloon.description();
+    assert_eq!(
+        (description.features, description.queue_sizes.len()),
+        (F_STATS_VQ, 3)
+    );
+    assert_eq!(
+        (balloon.config().len(), description.config_writable.len()),
+        (8, 1)
+    );
 }
 
 #[test]
@@ -321,7 +371,7 @@ fn a_head_that_is_no_descriptor_does_not_keep_the_others() {
 #[test]
 fn the_claim_is_clamped_to_ram() {
     let ram = anonymous_ram(RAM_MIB);
-    let (handle, mut balloon, news) = balloon(&ram);
+    let (handle, mut balloon, news) = balloon(&ram, spec());
     let mut write = |actual: u32| balloon.config_written(&[[0; 4], actual.to_le_bytes()].concat());
     write(256);
     assert_eq!(handle.actual().bytes(), (RAM_MIB - 1) * MIB);
@@ -333,7 +383,7 @@ fn the_claim_is_clamped_to_ram() {
     write(u32::MAX - 1);
     write(0);
     assert_eq!(
-        *news.lock().unwrap(),
+        sizes(&news),
         [7 * MIB, 0, RAM_MIB * MIB],
         "told when it changes, and only then"
     );
@@ -342,7 +392,7 @@ fn the_claim_is_clamped_to_ram() {
 #[test]
 fn reset_empties_the_balloon_and_keeps_the_target() {
     let ram = anonymous_ram(RAM_MIB);
-    let (handle, mut balloon, news) = balloon(&ram);
+    let (handle, mut balloon, news) = balloon(&ram, spec());
     handle.set_target(ByteSize::from_bytes(2 * MIB)).unwrap();
     balloon.handle_event();
     balloon.activate(0);
@@ -352,31 +402,44 @@ fn reset_empties_the_balloon_and_keeps_the_target() {
     assert!(!handle.driver_ready());
     assert_eq!(handle.actual(), ram.size());
     assert_eq!(handle.target().bytes(), 2 * MIB);
-    assert_eq!(*news.lock().unwrap(), [7 * MIB, 8 * MIB]);
-    assert_eq!(balloon.config(), [[0, 6, 0, 0], [0; 4]].concat());
+    assert_eq!(sizes(&news), [7 * MIB, 8 * MIB]);
+    assert_eq!(balloon.config(), [[0, 6, 0, 0], [0; 4], [0; 4], [0; 4]].concat());
 }
 
-/// Once it has seen as much as it is going to see, a kick allocates nothing.
+/// Once it has seen as much as it is going to see, a kick allocates nothing: not for the pages, not for the release.
 #[test]
-fn buffers_are_kept_from_kick_to_kick() {
-    let ram = anonymous_ram(RAM_MIB);
-    let mut rig = Rig::new(&ram, 0);
-    let pfns: Vec<u32> = (0..256).map(|page| FREE + 2 * page % 512).collect();
-    rig.send(INFLATE, &pfns);
-    rig.send(DEFLATE, &pfns);
-    let before = rig.balloon.pages.capacities();
-    for _ in 0..100 {
-        rig.send(INFLATE, &pfns);
-        rig.send(DEFLATE, &pfns);
+fn a_kick_allocates_nothing() {
+    for kind in [BackendKind::Ram, BackendKind::memfd(None)] {
+        let ram = open_ram(kind, RAM_MIB);
+        let mut rig = Rig::new(&ram, F_PAGE_REPORTING);
+        let pfns: Vec<u32> = (0..256).map(|page| FREE + 2 * page % 512).collect();
+        let kick = |rig: &mut Rig<'_>, queue: usize| {
+            match queue {
+                REPORTING => rig.drivers[queue].describe(0, writable(FREE, 64)),
+                _ => rig.drivers[queue].describe_pfns(0, PFNS, &pfns),
+            }
+            rig.drivers[queue].offer(0);
+            allocation_counter::measure(|| rig.serve().unwrap()).count_total
+        };
+        let queues = [INFLATE, DEFLATE, REPORTING];
+        // Twice, because the two directions swap buffers.
+        let warm_up = [queues, queues].concat();
+        let first: u64 = warm_up.iter().map(|queue| kick(&mut rig, *queue)).sum();
+        assert!(first > 0, "nothing is counted");
+        for _ in 0..20 {
+            for queue in queues {
+                assert_eq!(kick(&mut rig, queue), 0, "queue {queue}");
+            }
+        }
+        assert!(rig.discarded() > 20 * 256 * PAGE && rig.handle.counters().reported > 20 * 64 * PAGE);
     }
-    assert_eq!(rig.balloon.pages.capacities(), before);
 }
 
 /// The whole way: PCI registers, doorbell, worker, balloon, interrupts, handle.
 #[test]
 fn works_behind_its_transport() {
     let ram = anonymous_ram(RAM_MIB);
-    let (handle, balloon, news) = balloon(&ram);
+    let (handle, balloon, news) = balloon(&ram, spec());
     let vectors: Vec<Arc<FakeVector>> = (0..3).map(|_| Arc::default()).collect();
     let lines = vectors
         .iter()
@@ -409,7 +472,7 @@ fn works_behind_its_transport() {
     assert_eq!(handle.counters().discarded, MIB);
     wait_for("its interrupt", || vectors[1].triggers() >= 1);
     driver.set_device_config(4, 256);
-    wait_for("the news", || *news.lock().unwrap() == [7 * MIB]);
+    wait_for("the news", || sizes(&news) == [7 * MIB]);
     assert_eq!(handle.actual().bytes(), 7 * MIB);
 
     handle.set_target(ByteSize::from_bytes(8 * MIB)).unwrap();
@@ -426,7 +489,7 @@ fn works_behind_its_transport() {
     handle.set_target(ByteSize::from_bytes(5 * MIB)).unwrap();
     driver.reset();
     assert_eq!(handle.actual(), ram.size());
-    assert_eq!(*news.lock().unwrap(), [7 * MIB, 8 * MIB]);
+    assert_eq!(sizes(&news), [7 * MIB, 8 * MIB]);
     wait_for("the target offered again", || driver.device_config(0) == 768);
     assert_eq!(driver.device_config(4), 0);
 }

@@ -1,5 +1,6 @@
 use std::sync::Condvar;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Instant;
 
 use memory::layout::PCI32_WINDOW_START;
 use proptest::prelude::*;
@@ -23,6 +24,7 @@ struct Remote {
     /// The first four bytes of configuration.
     value: Mutex<u32>,
     written: Mutex<Vec<u32>>,
+    timer: Mutex<Option<Instant>>,
     features: Mutex<Option<u64>>,
     resets: AtomicUsize,
     served: AtomicUsize,
@@ -70,11 +72,20 @@ impl VirtioDevice for Echo {
         &self.remote.event
     }
 
+    fn next_timer(&self) -> Option<Instant> {
+        *self.remote.timer.lock().unwrap()
+    }
+
     fn activate(&mut self, features: u64) {
         *self.remote.features.lock().unwrap() = Some(features);
     }
 
     fn handle_event(&mut self) {
+        self.remote
+            .timer
+            .lock()
+            .unwrap()
+            .take_if(|due| *due <= Instant::now());
         self.config[..4].copy_from_slice(&self.remote.value.lock().unwrap().to_le_bytes());
     }
 
@@ -133,6 +144,7 @@ impl Rig {
             event: EventFd::new(EFD_NONBLOCK).unwrap(),
             value: Mutex::default(),
             written: Mutex::default(),
+            timer: Mutex::default(),
             features: Mutex::default(),
             resets: AtomicUsize::new(0),
             served: AtomicUsize::new(0),

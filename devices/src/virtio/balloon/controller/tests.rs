@@ -150,17 +150,30 @@ fn reasons_are_guessed_from_what_is_known() {
         StallReason::Silent,
         "it has memory to gain"
     );
-    let host = Evidence {
-        host_short: true,
-        ..Evidence::default()
-    };
-    assert_eq!(bench.reason(host), StallReason::HostShort);
     bench.controller.set_driver(bench.now, false);
     bench.pass(29_999);
     assert_eq!(bench.check(), None, "the guest may be booting");
     bench.pass(1);
     assert_eq!(bench.check().unwrap().reason, StallReason::NoDriver);
     assert_eq!(bench.state(), BalloonState::NoDriver);
+}
+
+/// Told at once, whatever the target is, and again when it happens again.
+#[test]
+fn a_host_without_pages_is_a_stall() {
+    let mut bench = Bench::new();
+    bench.target(256).claim(256);
+    for _ in 0..2 {
+        bench.controller.set_host_short(bench.now, true);
+        assert_eq!(bench.controller.next_check(), Some(bench.now));
+        assert_eq!(bench.check().unwrap().reason, StallReason::HostShort);
+        assert_eq!((bench.state(), bench.check()), (BalloonState::Stalled, None));
+        bench.pass(100);
+        bench.controller.set_host_short(bench.now, true);
+        assert_eq!(bench.check(), None);
+        bench.controller.set_host_short(bench.now, false);
+        assert_eq!((bench.state(), bench.check()), (BalloonState::Converged, None));
+    }
 }
 
 #[test]
@@ -221,6 +234,7 @@ enum Step {
     Claim(u64),
     Driver(bool),
     Running(bool),
+    HostShort(bool),
     Pass(u64),
 }
 
@@ -232,6 +246,7 @@ fn step() -> impl Strategy<Value = Step> {
         8 => (0..=RAM / PAGE).prop_map(|page| Step::Claim(page * PAGE)),
         1 => any::<bool>().prop_map(Step::Driver),
         1 => any::<bool>().prop_map(Step::Running),
+        1 => any::<bool>().prop_map(Step::HostShort),
         8 => prop_oneof![0..100_u64, 0..20_000_u64].prop_map(Step::Pass),
     ]
 }
@@ -259,13 +274,18 @@ proptest! {
                     told = false;
                 }
                 Step::Running(running) => bench.controller.set_running(bench.now, running),
+                Step::HostShort(short) => {
+                    let short = short && bench.controller.driver();
+                    bench.controller.set_host_short(bench.now, short);
+                    told = false;
+                }
                 Step::Pass(millis) => { bench.pass(millis); }
             }
             let (controller, now) = (&bench.controller, bench.now);
             prop_assert!(controller.target() <= RAM && controller.claimed() <= RAM);
             prop_assert_eq!(controller.actual() + controller.claimed(), RAM);
             let settled = matches!(bench.state(), BalloonState::Idle | BalloonState::Converged);
-            prop_assert_eq!(settled, controller.driver() && controller.distance() == 0);
+            prop_assert_eq!(settled, controller.driver() && !controller.host_short && controller.distance() == 0);
             prop_assert_eq!(bench.state() == BalloonState::Idle, settled && controller.claimed() == 0);
             if let Some(eta) = controller.eta(now) {
                 prop_assert!(controller.rate(now) != 0 && eta <= Duration::from_millis(u64::MAX));

@@ -5,11 +5,14 @@ use super::super::report::{BalloonState, ReportingState};
 use super::super::spec::Reporting;
 use super::*;
 
+use crate::testing::anonymous_ram;
+
 const RAM: ByteSize = ByteSize::mib(512);
 
 fn made(spec: &BalloonSpec) -> Result<BalloonHandle, BalloonError> {
     let event = EventFd::new(EFD_NONBLOCK).unwrap();
-    Shared::new(spec, RAM, 0x3f, event).map(|shared| BalloonHandle::new(Arc::new(shared)))
+    let ram = anonymous_ram(512);
+    Shared::new(spec.clone(), &ram, 0x3f, event).map(|shared| BalloonHandle::new(Arc::new(shared)))
 }
 
 fn handle() -> BalloonHandle {
