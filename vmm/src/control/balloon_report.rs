@@ -104,15 +104,32 @@ fn statistics(stats: &GuestStats) -> Value {
     })
 }
 
-/// What came back to the guest of what was discarded, in bytes, at least: more was discarded than the host lacks now. A
-/// page that was discarded twice counts, as one that came back in between.
-fn refaulted(counters: &BalloonCounters, now: &[Residency]) -> u64 {
-    let absent = |backend: &Residency| backend.size.saturating_sub(backend.resident).bytes();
-    let absent: u64 = now.iter().map(absent).sum();
-    counters
-        .discarded
-        .saturating_add(counters.reported)
-        .saturating_sub(absent)
+/// A backend beside the balloon.
+struct Share<'a> {
+    backend: &'a OpenBackend,
+    now: Residency,
+    discarded: ByteSize,
+}
+
+impl Share<'_> {
+    /// What came back to the guest of what was discarded, at least: more was discarded than the host lacks now. A page that
+    /// was discarded twice counts, as one that came back in between.
+    fn refaulted(&self) -> ByteSize {
+        let absent = self.now.size.saturating_sub(self.now.resident);
+        self.discarded.saturating_sub(absent)
+    }
+}
+
+fn shares<'a>(handle: &BalloonHandle, ram: &'a Ram) -> io::Result<Vec<Share<'a>>> {
+    // Read before what is resident: what is discarded meanwhile shall not look as if it had come back.
+    let discarded = handle.discarded_by_backend();
+    let share = |((backend, now), discarded)| Share {
+        backend,
+        now,
+        discarded: ByteSize::from_bytes(discarded),
+    };
+    let parts = ram.backends().iter().zip(ram.residency()?).zip(discarded);
+    Ok(parts.map(share).collect())
 }
 
 /// `x-ballast-query-balloon`.
@@ -120,20 +137,20 @@ fn refaulted(counters: &BalloonCounters, now: &[Residency]) -> u64 {
 /// # Errors
 /// When /proc cannot be read.
 pub(super) fn query(handle: &BalloonHandle, ram: &Ram) -> io::Result<Value> {
-    let now = ram.residency()?;
     let mut value = balloon(handle);
-    let one = |(backend, now): (&OpenBackend, &Residency)| {
+    let one = |share: &Share| {
         json!({
-            "id": now.backend,
-            "page-size": backend.page_size().bytes(),
-            "size": now.size.bytes(),
-            "resident": now.resident.bytes(),
+            "id": share.now.backend,
+            "page-size": share.backend.page_size().bytes(),
+            "size": share.now.size.bytes(),
+            "discarded": share.discarded.bytes(),
+            "resident": share.now.resident.bytes(),
+            "refaulted": share.refaulted().bytes(),
             // Why nothing goes back to the host, where that is so.
-            "keeps": backend.keeps(),
+            "keeps": share.backend.keeps(),
         })
     };
-    value["backends"] = ram.backends().iter().zip(&now).map(one).collect();
-    value["refaulted"] = json!(refaulted(&handle.counters(), &now));
+    value["backends"] = shares(handle, ram)?.iter().map(one).collect();
     Ok(value)
 }
 
@@ -179,23 +196,22 @@ pub(super) fn long(handle: &BalloonHandle, ram: &Ram) -> String {
     }
     line("features offered", &report.offered.join(", "));
     line("features accepted", &report.accepted.join(", "));
-    match ram.residency() {
-        Ok(now) => {
-            line(
-                "refaulted",
-                &ByteSize::from_bytes(refaulted(&report.counters, &now)),
-            );
-            for (backend, now) in ram.backends().iter().zip(&now) {
-                let keeps = backend.keeps().map(|why| format!("; gives nothing back: {why}"));
-                line(
-                    &format!("backend '{}'", now.backend),
-                    &format_args!(
-                        "{} of {} resident{}",
-                        now.resident,
-                        now.size,
-                        keeps.unwrap_or_default()
-                    ),
+    match shares(handle, ram) {
+        Ok(shares) => {
+            for share in shares {
+                let keeps = share
+                    .backend
+                    .keeps()
+                    .map(|why| format!("; gives nothing back: {why}"));
+                let text = format_args!(
+                    "{} of {} resident; {} discarded, of it {} or more taken again{}",
+                    share.now.resident,
+                    share.now.size,
+                    share.discarded,
+                    share.refaulted(),
+                    keeps.unwrap_or_default()
                 );
+                line(&format!("backend '{}'", share.now.backend), &text);
             }
         }
         Err(error) => line("backends", &format_args!("unknown: {error}")),

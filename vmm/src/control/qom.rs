@@ -47,6 +47,9 @@ const PROPERTIES: &[Property] = &[
         set: Some(set_interval),
     },
     read_only("min", "size", |balloon| json!(balloon.floor().bytes())),
+    read_only("deflate-on-distress", "bool", |balloon| {
+        json!(balloon.spec().deflate_on_distress)
+    }),
     read_only("deflate-on-oom", "bool", |balloon| {
         offers(balloon, "deflate-on-oom")
     }),
@@ -184,6 +187,11 @@ fn set_interval(balloon: &BalloonHandle, value: &Value) -> Result<(), Failure> {
     };
     if seconds > u64::from(u32::MAX) {
         return Err(Failure::generic("timer value is too big"));
+    }
+    if seconds == 0 && balloon.spec().deflate_on_distress {
+        return Err(Failure::generic(
+            "deflate-on-distress=on needs statistics: the interval cannot become 0",
+        ));
     }
     balloon.set_stats_interval(Duration::from_secs(seconds));
     Ok(())

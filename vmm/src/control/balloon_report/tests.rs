@@ -12,13 +12,17 @@ fn programs_are_told_everything() {
         "eta": null, "poison-value": null, "inhibitors": [], "stats": null, "stats-polling-interval": 0,
         "inflated": 0, "discarded": 0, "reported": 0, "partial": 0, "refused": 0, "failed": 0, "rounded": 0,
         "unreserved": 0, "inhibited": 0, "poisoned": 0, "free-page-reporting": { "state": "not-negotiated" },
-        "refaulted": 0,
-        "backends": [{ "id": "ram", "page-size": 4096, "size": 64 << 20, "resident": 0, "keeps": null }],
+        "backends": [{ "id": "ram", "page-size": 4096, "size": 64 << 20, "discarded": 0, "resident": 0,
+            "refaulted": 0, "keeps": null }],
     });
     for (name, expected) in expected.as_object().unwrap() {
         assert_eq!(value[name], *expected, "{name} in {value}");
     }
     assert_eq!(value["features"]["accepted"], json!([]));
+    assert_eq!(
+        value["features"]["offered"],
+        json!(["guest-stats", "page-poison", "free-page-reporting"])
+    );
 }
 
 #[test]
@@ -37,8 +41,7 @@ fn people_are_told_why_something_is_off() {
         "  floor: 4 MiB\n",
         "  discarded: 0 bytes\n",
         "  nothing is discarded: a device writes to guest memory (1)\n",
-        "  refaulted: 0 bytes\n",
-        "  backend 'ram': 0 bytes of 64 MiB resident\n",
+        "  backend 'ram': 0 bytes of 64 MiB resident; 0 bytes discarded, of it 0 bytes or more taken again\n",
     ] {
         assert!(text.contains(line), "{line:?} is not in {text}");
     }
@@ -49,21 +52,23 @@ fn people_are_told_why_something_is_off() {
 
 #[test]
 fn what_was_discarded_and_is_there_came_back() {
-    let came_back = |discarded: u64, reported: u64, resident: u64| {
-        let mut now = fake().ram.residency().unwrap();
-        now[0].resident = ByteSize::mib(resident);
-        let counters = BalloonCounters {
-            discarded: discarded << 20,
-            reported: reported << 20,
-            ..BalloonCounters::default()
+    let target = fake();
+    let came_back = |discarded, resident| {
+        let mut now = target.ram.residency().unwrap().remove(0);
+        now.resident = ByteSize::mib(resident);
+        let (backend, discarded) = (&target.ram.backends()[0], ByteSize::mib(discarded));
+        let share = Share {
+            backend,
+            now,
+            discarded,
         };
-        refaulted(&counters, &now) >> 20
+        share.refaulted().bytes() >> 20
     };
-    assert_eq!(came_back(20, 20, 24), 0);
-    assert_eq!(came_back(20, 20, 64), 40);
-    assert_eq!(came_back(40, 0, 34), 10);
+    assert_eq!(came_back(40, 24), 0);
+    assert_eq!(came_back(40, 64), 40);
+    assert_eq!(came_back(40, 34), 10);
     // What was never touched is absent too.
-    assert_eq!(came_back(40, 0, 10), 0);
+    assert_eq!(came_back(40, 10), 0);
     // More than there is, by whatever account.
-    assert_eq!(came_back(u64::MAX >> 20, 0, 80), u64::MAX >> 20);
+    assert_eq!(came_back(300, 80), 300);
 }

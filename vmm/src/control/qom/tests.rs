@@ -1,5 +1,5 @@
 use devices::virtio::VirtioDevice;
-use devices::virtio::balloon::F_STATS_VQ;
+use devices::virtio::balloon::{Balloon, BalloonSpec, F_STATS_VQ};
 
 use super::*;
 use crate::control::testing::{Fake, fake};
@@ -91,7 +91,15 @@ fn what_is_listed_can_be_read() {
         assert!(fits, "{entry}: {value}");
     }
     assert_eq!(get(&target, PATH, "min"), Ok(json!(4 << 20)));
-    assert_eq!(get(&target, PATH, "free-page-hint"), Ok(json!(false)));
+    for (name, value) in [
+        ("page-poison", true),
+        ("free-page-reporting", true),
+        ("free-page-hint", false),
+        ("deflate-on-oom", false),
+        ("deflate-on-distress", false),
+    ] {
+        assert_eq!(get(&target, PATH, name), Ok(json!(value)), "{name}");
+    }
     assert_eq!(
         refused(get(&target, PATH, "nope")),
         generic("Property 'virtio-balloon-pci.nope' not found")
@@ -152,6 +160,23 @@ fn the_interval_is_set_live_and_nothing_else_is() {
         refused(set(&target, "/machine", "type", &json!("x"))),
         generic("Property 'container.type' is not writable")
     );
+}
+
+#[test]
+fn a_guest_that_is_watched_goes_on_being_asked() {
+    let mut target = fake();
+    let spec = BalloonSpec {
+        deflate_on_distress: true,
+        stats_interval: Duration::from_secs(1),
+        ..BalloonSpec::new("balloon0")
+    };
+    let (balloon, _) = Balloon::new(spec, target.ram.clone(), Box::new(|_| ())).unwrap();
+    target.balloon = Some(balloon);
+    assert_eq!(get(&target, PATH, "deflate-on-distress"), Ok(json!(true)));
+    let (_, desc) = refused(set(&target, PATH, INTERVAL, &json!(0)));
+    assert!(desc.contains("needs statistics"), "{desc}");
+    set(&target, PATH, INTERVAL, &json!(9)).unwrap();
+    assert_eq!(get(&target, PATH, INTERVAL), Ok(json!(9)));
 }
 
 #[test]
