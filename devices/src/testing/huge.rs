@@ -43,6 +43,11 @@ impl HugePages {
     pub fn free(&self) -> u64 {
         read("free_hugepages")
     }
+
+    /// Those of the free pages that are promised to somebody.
+    pub fn reserved(&self) -> u64 {
+        read("resv_hugepages")
+    }
 }
 
 impl Drop for HugePages {

@@ -58,7 +58,7 @@ const ALWAYS: [Need; 4] = [
 ];
 
 /// For the tiny kernel and the tests.
-const FOR_TESTS: [Need; 9] = [
+const FOR_TESTS: [Need; 10] = [
     need(Sign::Program("cc"), ["gcc", "gcc", "gcc", "gcc"]),
     need(Sign::Program("make"), ["make", "make", "make", "make"]),
     need(Sign::Program("flex"), ["flex", "flex", "flex", "flex"]),
@@ -77,6 +77,8 @@ const FOR_TESTS: [Need; 9] = [
         Sign::Program("pip3"),
         ["python3-pip", "python3-pip", "python-pip", "python3-pip"],
     ),
+    // Counts the system calls of the balloon.
+    need(Sign::Program("strace"), ["strace", "strace", "strace", "strace"]),
     // libFuzzer is C++.
     need(Sign::Program("c++"), ["g++", "gcc-c++", "gcc", "gcc-c++"]),
 ];

@@ -2,181 +2,26 @@
 
 #![allow(clippy::unwrap_used, reason = "a test")]
 
+mod report;
+mod reset;
+mod rig;
+mod short;
+mod syscalls;
+
 use std::fs;
-use std::os::unix::fs::MetadataExt;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use devices::bus::BusDevice;
 use devices::fault::Faults;
-use devices::interrupt::MsiVector;
 use devices::pci::PciRoot;
-use devices::testing::{
-    Driver, DriverQueue, FakeDoorbells, FakeVector, HugePages, anonymous_ram, open_ram, wait_for,
-};
-use devices::virtio::balloon::{Balloon, BalloonHandle, BalloonSpec, F_DEFLATE_ON_OOM, F_MUST_TELL_HOST};
-use devices::virtio::pci::VirtioPci;
+use devices::testing::{Driver, HugePages, anonymous_ram, open_ram, wait_for};
+use devices::virtio::balloon::{F_DEFLATE_ON_OOM, F_MUST_TELL_HOST};
 use memory::backend::BackendKind;
-use memory::layout::{HOLE_END, HOLE_START, PCI32_WINDOW_START};
+use memory::layout::{HOLE_END, HOLE_START};
 use memory::ram::Ram;
-use memory::size::PageSize;
 use proptest::prelude::*;
-use vm_memory::{Bytes, GuestAddress};
 
-const MIB: u64 = 1 << 20;
-const PAGE: u64 = 4096;
-/// Pages in a large page of 2 MiB.
-const HUGE: u32 = 512;
-/// Rings and page numbers are in the first 2 MiB; tests balloon what follows.
-const FIRST: u32 = HUGE;
-const PFNS: u64 = 0x10_0000;
-
-/// What smaps says is measured for the whole process: one test at a time.
-fn alone() -> MutexGuard<'static, ()> {
-    static ALONE: Mutex<()> = Mutex::new(());
-    ALONE.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
-/// A balloon behind its transport, with a driver.
-struct Rig<'a> {
-    ram: &'a Ram,
-    handle: BalloonHandle,
-    device: Arc<VirtioPci>,
-    queues: [DriverQueue<'a>; 2],
-}
-
-const INFLATE: usize = 0;
-const DEFLATE: usize = 1;
-
-impl<'a> Rig<'a> {
-    fn new(ram: &'a Ram, features: u64) -> Rig<'a> {
-        let spec = BalloonSpec {
-            deflate_on_oom: true,
-            ..BalloonSpec::new("balloon0")
-        };
-        let (handle, balloon) = Balloon::new(spec, ram.clone(), Box::new(|_| {})).unwrap();
-        let lines = (0..3)
-            .map(|_| Arc::new(FakeVector::default()) as Arc<dyn MsiVector>)
-            .collect();
-        let bells = Arc::new(FakeDoorbells::default());
-        let device = VirtioPci::new(
-            Box::new(balloon),
-            ram.clone(),
-            lines,
-            bells,
-            Arc::new(Faults::new()),
-            PCI32_WINDOW_START,
-        );
-        let mut rig = Rig {
-            ram,
-            handle,
-            device: device.unwrap(),
-            queues: Rig::queues(ram),
-        };
-        rig.start(features);
-        rig
-    }
-
-    fn queues(ram: &Ram) -> [DriverQueue<'_>; 2] {
-        [0x1000, 0x3000].map(|base| DriverQueue::new(ram, base, 128))
-    }
-
-    /// Resets the device and takes it into use again.
-    fn start(&mut self, features: u64) {
-        self.queues = Rig::queues(self.ram);
-        let driver = Driver::new(&self.device);
-        driver.set_memory_enabled(true);
-        driver.enable_msix(3);
-        driver.start(features, &[&self.queues[0], &self.queues[1]]);
-    }
-
-    /// Offers `pfns` as Linux does, 256 to a chain, and waits for each chain.
-    fn send(&mut self, queue: usize, pfns: impl IntoIterator<Item = u32>) {
-        let pfns: Vec<u32> = pfns.into_iter().collect();
-        let driver = Driver::new(&self.device);
-        for some in pfns.chunks(256) {
-            let queue_state = &mut self.queues[queue];
-            queue_state.describe_pfns(0, PFNS, some);
-            queue_state.offer(0);
-            driver.notify(u16::try_from(queue).unwrap());
-            wait_for("the chain", || queue_state.used_index() == queue_state.available);
-            assert_eq!(queue_state.take_used(), [(0, 0)]);
-        }
-    }
-
-    fn inflate(&mut self, pfns: impl IntoIterator<Item = u32>) {
-        self.send(INFLATE, pfns);
-    }
-
-    fn deflate(&mut self, pfns: impl IntoIterator<Item = u32>) {
-        self.send(DEFLATE, pfns);
-    }
-}
-
-/// Writes a mark of its own into each page.
-fn fill(ram: &Ram, pfns: impl IntoIterator<Item = u32>) {
-    for pfn in pfns {
-        ram.memory()
-            .write_slice(&[mark(pfn); 4096], GuestAddress(u64::from(pfn) * PAGE))
-            .unwrap();
-    }
-}
-
-fn mark(pfn: u32) -> u8 {
-    u8::try_from(pfn % 251).unwrap() + 1
-}
-
-/// The page's first and last byte.
-fn ends(ram: &Ram, pfn: u32) -> [u8; 2] {
-    [0, PAGE - 1].map(|at| {
-        ram.memory()
-            .read_obj(GuestAddress(u64::from(pfn) * PAGE + at))
-            .unwrap()
-    })
-}
-
-fn assert_filled(ram: &Ram, pfns: impl IntoIterator<Item = u32>) {
-    for pfn in pfns {
-        assert_eq!(ends(ram, pfn), [mark(pfn); 2], "page {pfn:#x} was lost");
-    }
-}
-
-/// Resident bytes of the RAM's mappings, from smaps.
-fn resident(ram: &Ram) -> u64 {
-    let smaps = fs::read_to_string("/proc/self/smaps").unwrap();
-    let mut inside = false;
-    let mut total = 0;
-    for line in smaps.lines() {
-        let first = line.split_whitespace().next().unwrap();
-        if let Some((start, end)) = first.split_once('-') {
-            let [start, end] = [start, end].map(|text| u64::from_str_radix(text, 16).unwrap());
-            inside = ram.regions().iter().any(|region| {
-                let base = region.host_address();
-                start < base + region.guest().len && base < end
-            });
-        } else if inside && (line.starts_with("Rss:") || line.starts_with("Shared_Hugetlb:")) {
-            total += line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() * 1024;
-        }
-    }
-    total
-}
-
-/// Bytes of the file behind the RAM's first region, from `st_blocks`.
-fn file_bytes(ram: &Ram) -> u64 {
-    let base = ram.regions()[0].host_address();
-    let maps = fs::read_to_string("/proc/self/maps").unwrap();
-    let range = maps
-        .lines()
-        .map(|line| line.split(' ').next().unwrap())
-        .find(|range| {
-            let (start, end) = range.split_once('-').unwrap();
-            let [start, end] = [start, end].map(|text| u64::from_str_radix(text, 16).unwrap());
-            (start..end).contains(&base)
-        });
-    fs::metadata(format!("/proc/self/map_files/{}", range.unwrap()))
-        .unwrap()
-        .blocks()
-        * 512
-}
+use rig::*;
 
 /// Writes 32 MiB, inflates 24 of them: they leave the host, the rest stays as it is; deflates: they can be used again.
 fn gives_back(ram: &Ram, used: impl Fn() -> u64) {
@@ -261,10 +106,6 @@ fn pages_around_the_hole_are_clamped() {
     rig.inflate([hole, u32::MAX, 0xf_ffff, top]);
     assert_eq!(rig.handle.counters().discarded, 6 * PAGE);
     assert_filled(&ram, live);
-}
-
-fn huge_ram(mib: u64) -> Ram {
-    open_ram(BackendKind::memfd(Some(PageSize::HUGE_2M)), mib)
 }
 
 /// A large page leaves when its last piece arrives, over as many kicks as that takes.
