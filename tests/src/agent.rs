@@ -2,7 +2,7 @@
 //!
 //! A request is one line, `ID WORD ARGUMENTS`; the answer is any number of lines `agent ID: TEXT` and one last line
 //! `agent ID= STATUS`, 0 being success. Kernel messages may stand between these lines, so the agent silences them on
-//! the console once it is up.
+//! the console once it is up. A line without an ID is a request all the same, or a command for the shell: for people.
 
 pub mod pattern;
 pub mod serve;

@@ -16,6 +16,9 @@ use super::{Memory, Reply, Request};
 /// Memory that the agent leaves to others when it takes some, in bytes: a guest that starves is no test.
 const SPARE: u64 = 6 << 20;
 
+/// The number of a request that has none.
+const BY_HAND: u32 = 0;
+
 /// An agent at work.
 #[derive(Debug)]
 pub struct Agent<W: Write> {
@@ -38,14 +41,19 @@ impl<W: Write> Agent<W> {
     pub fn serve(&mut self, requests: impl BufRead) -> io::Result<()> {
         for line in requests.lines() {
             let line = line?;
-            let Some((id, text)) = line.trim_end().split_once(' ') else {
-                continue;
+            let line = line.trim();
+            let numbered = line
+                .split_once(' ')
+                .and_then(|(id, text)| Some((id.parse().ok()?, text)));
+            let status = match (numbered, Request::parse(numbered.map_or(line, |(_, text)| text))) {
+                (Some((id, _)), Some(request)) => self.answer(id, &request)?,
+                (Some((id, text)), None) => self.say(id, &format!("no such request: {text}"), 127)?,
+                // Typed by hand: a request without its number, or else a command for the shell.
+                (None, Some(request)) => self.answer(BY_HAND, &request)?,
+                (None, None) if line.is_empty() => continue,
+                (None, None) => self.execute(BY_HAND, line)?,
             };
-            let Ok(id) = id.parse() else { continue };
-            let status = match Request::parse(text) {
-                Some(request) => self.answer(id, &request)?,
-                None => self.say(id, &format!("no such request: {text}"), 127)?,
-            };
+            let id = numbered.map_or(BY_HAND, |(id, _)| id);
             writeln!(self.console, "{}", Reply::End(status).line(id))?;
             self.console.flush()?;
         }

@@ -54,3 +54,13 @@ fn memory_is_read_from_meminfo() {
     );
     assert_eq!(Memory::parse(&memory.to_string()), Some(memory));
 }
+
+#[test]
+fn requests_and_what_people_type_are_answered() {
+    let mut console = Vec::new();
+    let lines = "1 exec echo one\r\n\r\necho two\n2 nonsense\nfree nothing\n";
+    serve::Agent::new(&mut console).serve(lines.as_bytes()).unwrap();
+    let expected = "agent 1: one\nagent 1= 0\nagent 0: two\nagent 0= 0\nagent 2: no such request: nonsense\nagent 2= 127\n\
+        agent 0: no memory is called nothing\nagent 0= 1\n";
+    assert_eq!(String::from_utf8(console).unwrap(), expected);
+}

@@ -15,7 +15,8 @@ usage: cargo lab COMMAND
                             budget is missed; names: overhead, boot,
                             start, prealloc, balloon, qmp
   run -- ARGS               `ballast run ARGS` in the lab host; files of this machine that ARGS name go with it,
-                            and /lab has vmlinux-tiny, bzImage-tiny, vmlinuz-debian and guest.cpio
+                            and /lab has vmlinux-tiny, bzImage-tiny, vmlinuz-debian and guest.cpio, whose
+                            guest runs the commands that are typed once it says `agent ready`
   shell [-- COMMAND...]     a shell, or one command, in the lab host
   help                      this text
 
