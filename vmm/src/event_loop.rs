@@ -10,7 +10,8 @@ use vmm_sys_util::epoll::EventSet;
 
 use crate::config::{Config, MonitorSpec, SerialSpec};
 use crate::control::Control;
-use crate::host::signals::{EndingSignals, MissingPages};
+use crate::host::bus_error::BusErrors;
+use crate::host::signals::EndingSignals;
 use crate::host::terminal::RawTerminal;
 use crate::machine::{Machine, Outcome};
 use crate::news::{News, NewsReceiver};
@@ -36,7 +37,7 @@ enum Source {
     Control,
     News,
     Signals,
-    MissingPage,
+    BusError,
     SerialRoom,
     Stdin,
 }
@@ -56,7 +57,7 @@ pub struct MainLoop {
     control: Control,
     news: NewsReceiver,
     signals: EndingSignals,
-    missing: MissingPages,
+    bus_errors: BusErrors,
     stdin: StdinUser,
     /// Typed, but not yet taken by the serial port.
     typed: Vec<u8>,
@@ -72,7 +73,7 @@ impl MainLoop {
         control: Control,
         news: NewsReceiver,
         signals: EndingSignals,
-        missing: MissingPages,
+        bus_errors: BusErrors,
     ) -> Result<MainLoop, Error> {
         let stdin = match (&config.serial, &config.monitor) {
             (SerialSpec::Stdio, _) => StdinUser::Serial,
@@ -88,7 +89,7 @@ impl MainLoop {
             control,
             news,
             signals,
-            missing,
+            bus_errors,
             stdin,
             typed: Vec::new(),
             _terminal: terminal,
@@ -164,17 +165,6 @@ impl MainLoop {
             watch_stdin(ops);
         }
     }
-
-    fn missing_page(&mut self) {
-        let Some(address) = self.missing.take() else {
-            return;
-        };
-        if !self.machine.missing_page(address) {
-            // Not guest memory: a bug of ours, or a broken executable. There is nothing to go back to.
-            eprintln!("ballast: bus error at {address:#x}, which is no guest memory");
-            std::process::abort();
-        }
-    }
 }
 
 impl MutEventSubscriber for MainLoop {
@@ -195,7 +185,11 @@ impl MutEventSubscriber for MainLoop {
                     self.machine.end_by_signal();
                 }
             }
-            source if source == Source::MissingPage as u32 => self.missing_page(),
+            source if source == Source::BusError as u32 => {
+                for error in self.bus_errors.take() {
+                    self.machine.bus_error(error);
+                }
+            }
             source if source == Source::SerialRoom as u32 => self.serial_room(ops),
             _ => self.read_stdin(ops),
         }
@@ -206,7 +200,7 @@ impl MutEventSubscriber for MainLoop {
             (self.control.fd().as_raw_fd(), Source::Control),
             (self.news.wake().as_raw_fd(), Source::News),
             (self.signals.as_fd().as_raw_fd(), Source::Signals),
-            (self.missing.wake().as_raw_fd(), Source::MissingPage),
+            (self.bus_errors.wake().as_raw_fd(), Source::BusError),
             (self.machine.serial().room().as_raw_fd(), Source::SerialRoom),
         ];
         if self.stdin != StdinUser::Nobody {

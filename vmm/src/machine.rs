@@ -16,7 +16,7 @@ use memory::size::ByteSize;
 use crate::build::{self, Parts};
 use crate::config::Config;
 use crate::control::event::{Event, ShutdownReason};
-use crate::host::signals::MissingPages;
+use crate::host::bus_error::{BusError, BusErrors, Kind};
 use crate::kvm::kick::ExitFlag;
 use crate::kvm::vcpu::Vcpu;
 use crate::news::{News, NewsSender};
@@ -83,6 +83,7 @@ impl Machine {
     /// Builds the machine of `config`. Its vCPUs wait; [`Machine::cont`] lets them run.
     pub fn build(config: &Config, news: &NewsSender, freezer: Freezer) -> Result<Machine, build::Error> {
         let (parts, vcpus) = build::parts(config, news, freezer)?;
+        BusErrors::guard(&parts.ram);
         let watch = watch(&parts.ram, &vcpus);
         let threads = VcpuThreads::spawn(vcpus, news).map_err(build::Error::Threads)?;
         let machine = Machine {
@@ -132,7 +133,7 @@ impl Machine {
             self.freezer.reached(Stage::Booting);
         }
         if from == RunState::MemoryStarved {
-            MissingPages::retry();
+            BusErrors::retry();
         }
         self.events.push(Event::Resume);
         if let Some(watch) = &mut self.watch {
@@ -198,13 +199,15 @@ impl Machine {
         }
     }
 
-    /// A thread of ours met a missing page at a host address. False when the address is not guest memory.
-    pub fn missing_page(&mut self, host_address: u64) -> bool {
-        let Some((address, _)) = self.parts.ram.locate(host_address) else {
-            return false;
-        };
-        self.starve(Starvation::of_device(address));
-        true
+    /// A thread of ours waits for a page, or the kernel found one that is broken.
+    pub fn bus_error(&mut self, error: BusError) {
+        let address = self.parts.ram.locate(error.address).map(|(address, _)| address);
+        match (error.kind, address) {
+            (Kind::Missing | Kind::Broken, Some(address)) => self.starve(Starvation::of_device(address)),
+            (Kind::Missing | Kind::Broken, None) | (Kind::FoundBroken, _) => {
+                tracing::warn!("the page at host address {:#x} is broken", error.address);
+            }
+        }
     }
 
     /// How soon [`Machine::look_for_starvation`] wants to be called again, if at all.

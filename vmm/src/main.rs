@@ -9,7 +9,8 @@ use vmm::cli::{self, Command};
 use vmm::config::Config;
 use vmm::control::Control;
 use vmm::event_loop::MainLoop;
-use vmm::host::signals::{EndingSignals, MissingPages};
+use vmm::host::bus_error::BusErrors;
+use vmm::host::signals::EndingSignals;
 use vmm::machine::{Machine, Outcome};
 use vmm::news;
 use vmm::stage::{Freezer, Stage};
@@ -59,7 +60,7 @@ fn prepare(config: &Config) -> Result<MainLoop, Box<dyn Error>> {
     let freezer = Freezer::from_environment();
     // Signals first: every thread inherits the mask.
     let signals = EndingSignals::new()?;
-    let missing = MissingPages::watch()?;
+    let bus_errors = BusErrors::watch()?;
     let control = Control::bind(config)?;
     freezer.reached(Stage::Sockets);
     let (sender, receiver) = news::channel()?;
@@ -68,7 +69,7 @@ fn prepare(config: &Config) -> Result<MainLoop, Box<dyn Error>> {
         machine.cont()?;
     }
     Ok(MainLoop::new(
-        config, machine, control, receiver, signals, missing,
+        config, machine, control, receiver, signals, bus_errors,
     )?)
 }
 

@@ -8,11 +8,14 @@ use devices::bus::Bus;
 use kvm_bindings::{CpuId, KVM_EXIT_IO_OUT};
 use kvm_ioctls::{VcpuExit, VcpuFd};
 use memory::ram::Ram;
-use vm_memory::{Bytes, GuestAddress};
+use vm_memory::GuestAddress;
 
 use super::stats::FaultStats;
 use super::vm::Vm;
 use super::{kick::ExitFlag, setup};
+use lost::Lost;
+
+mod lost;
 
 /// Where a guest's accesses outside its memory go.
 #[derive(Clone, Debug)]
@@ -36,15 +39,6 @@ pub enum Exit {
     MissingMemory(Option<GuestAddress>),
     /// It cannot go on.
     Failed(String),
-}
-
-/// An access to RAM that KVM could not make and handed out as if it were MMIO; its instruction is over, so it is made up
-/// for here.
-#[derive(Debug)]
-struct Lost {
-    address: GuestAddress,
-    length: usize,
-    written: Option<[u8; 8]>,
 }
 
 /// A vCPU of one VM.
@@ -121,8 +115,17 @@ impl Vcpu {
         reason = "most exits of KVM belong to other processors"
     )]
     pub fn run(&mut self) -> Exit {
-        if let Some(lost) = self.lost.take() {
-            self.repeat(&lost);
+        if let Some(lost) = self.lost.take()
+            && let Err(error) = self.repeat(&lost)
+        {
+            tracing::debug!(
+                "vCPU {}: {:#x} is still missing: {error}",
+                self.index,
+                lost.address.0
+            );
+            let address = lost.address;
+            self.lost = Some(lost);
+            return Exit::MissingMemory(Some(address));
         }
         let exit = match self.fd.run() {
             Ok(exit) => exit,
@@ -130,31 +133,20 @@ impl Vcpu {
         };
         match exit {
             VcpuExit::IoIn(..) | VcpuExit::IoOut(..) => self.port_io(),
-            VcpuExit::MmioRead(address, data) => {
-                if self.ram.region_at(GuestAddress(address)).is_some() {
-                    self.lost = Some(Lost {
-                        address: GuestAddress(address),
-                        length: data.len(),
-                        written: None,
-                    });
-                    return Exit::MissingMemory(Some(GuestAddress(address)));
-                }
+            VcpuExit::MmioRead(address, data) if self.ram.region_at(GuestAddress(address)).is_none() => {
                 self.buses.mmio.read(address, data);
                 Exit::Continue
             }
-            VcpuExit::MmioWrite(address, data) => {
-                if self.ram.region_at(GuestAddress(address)).is_some() {
-                    let mut written = [0; 8];
-                    written[..data.len()].copy_from_slice(data);
-                    let (address, length) = (GuestAddress(address), data.len());
-                    self.lost = Some(Lost {
-                        address,
-                        length,
-                        written: Some(written),
-                    });
-                    return Exit::MissingMemory(Some(address));
-                }
+            VcpuExit::MmioWrite(address, data) if self.ram.region_at(GuestAddress(address)).is_none() => {
                 served(self.buses.mmio.write(address, data))
+            }
+            VcpuExit::MmioRead(address, data) => {
+                let lost = Lost::read(GuestAddress(address), data.len());
+                self.missing(lost)
+            }
+            VcpuExit::MmioWrite(address, data) => {
+                let lost = Lost::write(GuestAddress(address), data);
+                self.missing(lost)
             }
             VcpuExit::MemoryFault { gpa, .. } => Exit::MissingMemory(Some(GuestAddress(gpa))),
             // A triple fault: what a processor does about it is a reset.
@@ -209,28 +201,21 @@ impl Vcpu {
         Exit::Continue
     }
 
-    /// Makes up for an access whose page was missing. Where it still is, the SIGBUS handler makes this thread wait.
-    fn repeat(&mut self, lost: &Lost) {
-        let result = match lost.written {
-            Some(data) => self.ram.memory().write_slice(&data[..lost.length], lost.address),
-            None => {
-                let mut data = [0; 8];
-                let result = self
-                    .ram
-                    .memory()
-                    .read_slice(&mut data[..lost.length], lost.address);
-                // The last exit was KVM_EXIT_MMIO and the vCPU has not run since: KVM takes the value read from here.
-                self.fd.get_kvm_run().__bindgen_anon_1.mmio.data = data;
-                result
-            }
-        };
-        if let Err(error) = result {
-            tracing::warn!(
-                "vCPU {}: access to {:#x} could not be repeated: {error}",
-                self.index,
-                lost.address.0
-            );
+    /// An access to RAM that came out as MMIO.
+    fn missing(&mut self, lost: Lost) -> Exit {
+        let address = lost.address;
+        self.lost = Some(lost);
+        Exit::MissingMemory(Some(address))
+    }
+
+    /// Makes up for an access whose page was missing; fails where it still is.
+    fn repeat(&mut self, lost: &Lost) -> io::Result<()> {
+        let value = lost.repeat(&self.ram)?;
+        if lost.is_read() {
+            // The last exit was KVM_EXIT_MMIO and the vCPU has not run since: KVM takes the value read from here.
+            self.fd.get_kvm_run().__bindgen_anon_1.mmio.data = value;
         }
+        Ok(())
     }
 
     /// Explains KVM_EXIT_INTERNAL_ERROR in terms of what a user can do.
@@ -303,3 +288,6 @@ pub enum Error {
     #[error(transparent)]
     Setup(#[from] setup::Error),
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,215 @@
+use std::os::unix::process::ExitStatusExt;
+use std::process::{Command, Output};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use vm_memory::{Bytes, GuestAddress};
+
+use super::super::testing::{SIZE, shaky};
+use super::*;
+
+/// Set in the process that [`alone`] starts.
+const CHILD: &str = "BALLAST_TEST_BUS_ERROR";
+
+const PAGE_THERE: GuestAddress = GuestAddress(0);
+const PAGE_CUT: GuestAddress = GuestAddress(SIZE - 8192);
+
+/// Runs a test in a process of its own, since a handler is the process's; `None` inside it.
+fn alone(test: &str) -> Option<Output> {
+    if std::env::var_os(CHILD).is_some() {
+        return None;
+    }
+    let mut command = Command::new(std::env::current_exe().unwrap());
+    command.args([
+        "--exact",
+        &format!("host::bus_error::tests::{test}"),
+        "--nocapture",
+    ]);
+    Some(command.env(CHILD, "1").output().unwrap())
+}
+
+fn wait_for(errors: &BusErrors) -> BusError {
+    let end = Instant::now() + Duration::from_secs(20);
+    loop {
+        if let Some(error) = errors.take().pop() {
+            return error;
+        }
+        assert!(Instant::now() < end, "nobody met a missing page");
+        thread::sleep(Duration::from_millis(1));
+    }
+}
+
+#[test]
+fn a_thread_waits_until_its_page_is_there() {
+    if let Some(output) = alone("a_thread_waits_until_its_page_is_there") {
+        assert!(output.status.success(), "{output:?}");
+        return;
+    }
+    let (ram, file) = shaky();
+    let errors = BusErrors::watch().unwrap();
+    BusErrors::guard(&ram);
+    file.as_file().set_len(SIZE / 2).unwrap();
+    let memory = ram.memory().clone();
+    let worker = thread::spawn(move || {
+        memory.write_obj(7_u32, PAGE_CUT).unwrap();
+        memory.read_obj::<u32>(PAGE_CUT).unwrap()
+    });
+    let error = wait_for(&errors);
+    assert_eq!(error.kind, Kind::Missing);
+    assert_eq!(ram.locate(error.address), Some((PAGE_CUT, 0)));
+
+    // Trying again without a page only ends here again.
+    BusErrors::retry();
+    assert_eq!(wait_for(&errors), error);
+    assert!(!worker.is_finished());
+
+    file.as_file().set_len(SIZE).unwrap();
+    BusErrors::retry();
+    assert_eq!(worker.join().unwrap(), 7);
+    assert_eq!(errors.take(), []);
+}
+
+/// Dies as `die` makes it, with guest memory known; returns what the dead said.
+fn crash(test: &str, die: impl FnOnce(Ram)) -> Option<String> {
+    if let Some(output) = alone(test) {
+        assert_eq!(output.status.signal(), Some(libc::SIGBUS), "{output:?}");
+        return Some(String::from_utf8_lossy(&output.stderr).into_owned());
+    }
+    let (ram, file) = shaky();
+    let _errors = BusErrors::watch().unwrap();
+    BusErrors::guard(&ram);
+    file.as_file().set_len(SIZE / 2).unwrap();
+    die(ram);
+    None
+}
+
+#[test]
+fn other_memory_is_the_end() {
+    let other = |_ram| {
+        // Of this memory the handler knows nothing.
+        let (other, file) = shaky();
+        file.as_file().set_len(0).unwrap();
+        thread::spawn(move || other.memory().read_obj::<u8>(PAGE_THERE)).join()
+    };
+    if let Some(said) = crash("other_memory_is_the_end", |ram| drop(other(ram))) {
+        assert!(
+            said.contains("ballast: bus error") && said.contains("host address 0x0000"),
+            "{said}"
+        );
+    }
+}
+
+#[test]
+fn the_thread_that_would_have_to_help_does_not_wait_for_itself() {
+    let name = "the_thread_that_would_have_to_help_does_not_wait_for_itself";
+    let touch = |ram: Ram| drop(ram.memory().read_obj::<u8>(PAGE_CUT));
+    if let Some(said) = crash(name, touch) {
+        assert!(said.contains("in the main thread"), "{said}");
+    }
+}
+
+#[test]
+fn before_guest_memory_is_known_the_start_fails() {
+    if let Some(output) = alone("before_guest_memory_is_known_the_start_fails") {
+        assert_eq!(output.status.code(), Some(1), "{output:?}");
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(said.contains("ballast: no memory for the guest"), "{said}");
+        return;
+    }
+    let _errors = BusErrors::watch().unwrap();
+    let (ram, file) = shaky();
+    file.as_file().set_len(0).unwrap();
+    drop(ram.memory().read_obj::<u8>(PAGE_THERE));
+}
+
+#[test]
+fn who_is_told_what() {
+    let scene = Scene {
+        code: 2,
+        started: true,
+        in_ram: true,
+        main_thread: false,
+        in_guest: false,
+    };
+    let cases = [
+        (scene, Verdict::Wait(Kind::Missing)),
+        (
+            Scene {
+                code: BROKEN_TOUCHED,
+                ..scene
+            },
+            Verdict::Wait(Kind::Broken),
+        ),
+        (
+            Scene {
+                code: BROKEN_TOUCHED,
+                in_guest: true,
+                ..scene
+            },
+            Verdict::TellGuest,
+        ),
+        (
+            Scene {
+                code: BROKEN_FOUND,
+                main_thread: true,
+                in_ram: false,
+                ..scene
+            },
+            Verdict::Tell(Kind::FoundBroken),
+        ),
+        (
+            Scene {
+                main_thread: true,
+                ..scene
+            },
+            Verdict::Crash { sent: false },
+        ),
+        (
+            Scene {
+                in_ram: false,
+                ..scene
+            },
+            Verdict::Crash { sent: false },
+        ),
+        (
+            Scene {
+                in_ram: false,
+                code: BROKEN_TOUCHED,
+                ..scene
+            },
+            Verdict::Crash { sent: false },
+        ),
+        (
+            Scene {
+                started: false,
+                in_ram: false,
+                ..scene
+            },
+            Verdict::EndStart,
+        ),
+        (Scene { code: 0, ..scene }, Verdict::Crash { sent: true }),
+        (
+            Scene {
+                code: -6,
+                in_guest: true,
+                ..scene
+            },
+            Verdict::Crash { sent: true },
+        ),
+    ];
+    for (scene, verdict) in cases {
+        assert_eq!(judge(scene), verdict, "{scene:?}");
+    }
+}
+
+#[test]
+fn reports_survive_their_slot() {
+    for kind in [Kind::Missing, Kind::Broken, Kind::FoundBroken] {
+        let error = BusError {
+            address: 0x7f12_3456_7000,
+            kind,
+        };
+        assert_eq!(BusError::from_word(error.to_word()), Some(error));
+    }
+    assert_eq!(BusError::from_word(0), None);
+}
