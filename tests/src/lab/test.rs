@@ -39,7 +39,7 @@ pub fn run(selection: &Selection) -> Result<u8> {
     }
     let executables = unit::build(&paths)?;
     if selection.filter.is_none() {
-        unit::run(&executables, &mut report)?;
+        unit::run(&executables, selection.long, &mut report)?;
         fuzz::run(&paths, selection.long, &mut report)?;
     }
     report.section("guests");

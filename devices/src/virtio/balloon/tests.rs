@@ -17,6 +17,7 @@ use crate::virtio::pci::VirtioPci;
 
 use super::*;
 
+mod model;
 mod reporting;
 mod stats;
 
@@ -83,10 +84,29 @@ impl<'a> Rig<'a> {
     }
 
     fn with(ram: &'a Ram, spec: BalloonSpec, features: u64) -> Rig<'a> {
-        let (handle, mut balloon, news) = balloon(ram, spec);
-        let drivers = [0x1000, 0x3000, 0x5000, 0x7000].map(|base| DriverQueue::new(ram, base, QUEUE_SIZE));
+        let (handle, balloon, news) = balloon(ram, spec);
+        let mut rig = Rig {
+            ram,
+            handle,
+            balloon,
+            faults: Faults::new(),
+            drivers: Rig::drivers(ram),
+            queues: Vec::new(),
+            news,
+        };
+        rig.start(features);
+        rig
+    }
+
+    fn drivers(ram: &'a Ram) -> [DriverQueue<'a>; 4] {
+        [0x1000, 0x3000, 0x5000, 0x7000].map(|base| DriverQueue::new(ram, base, QUEUE_SIZE))
+    }
+
+    /// A driver with new rings comes.
+    fn start(&mut self, features: u64) {
+        self.drivers = Rig::drivers(self.ram);
         let roles = [Role::Inflate, Role::Deflate, Role::Stats, Role::Reporting];
-        let mut queues: Vec<(usize, VirtQueue)> = (roles.iter().zip(&drivers))
+        let mut queues: Vec<(usize, VirtQueue)> = (roles.iter().zip(&self.drivers))
             .filter_map(|(role, driver)| {
                 let index = queues::index(*role, features)?;
                 let registers = QueueRegisters {
@@ -97,21 +117,13 @@ impl<'a> Rig<'a> {
                     rings: driver.rings(),
                 };
                 let number = u16::try_from(index).unwrap();
-                let queue = VirtQueue::new(number, &registers, features, ram.memory());
+                let queue = VirtQueue::new(number, &registers, features, self.ram.memory());
                 Some((index, queue.unwrap()))
             })
             .collect();
         queues.sort_by_key(|(index, _)| *index);
-        balloon.activate(features);
-        Rig {
-            ram,
-            handle,
-            balloon,
-            faults: Faults::new(),
-            drivers,
-            queues: queues.into_iter().map(|(_, queue)| queue).collect(),
-            news,
-        }
+        self.queues = queues.into_iter().map(|(_, queue)| queue).collect();
+        self.balloon.activate(features);
     }
 
     fn serve(&mut self) -> Result<(), QueueError> {

@@ -69,10 +69,10 @@ fn executable(message: &Value) -> Option<Executable> {
 }
 
 /// Runs what needs no lab.
-pub fn run(executables: &[Executable], report: &mut Report) -> Result<()> {
+pub fn run(executables: &[Executable], long: bool, report: &mut Report) -> Result<()> {
     report.section("units and devices");
     for executable in executables {
-        run_one(executable, report)?;
+        run_one(executable, long, report)?;
     }
     Ok(())
 }
@@ -82,7 +82,10 @@ pub const TIMES: [&str; 2] = ["-Zunstable-options", "--report-time"];
 /// See [`TIMES`].
 pub const TIMES_ENVIRONMENT: (&str, &str) = ("RUSTC_BOOTSTRAP", "1");
 
-fn run_one(executable: &Executable, report: &mut Report) -> Result<()> {
+/// Set for tests that do more when there is time.
+const LONG_ENVIRONMENT: (&str, &str) = ("BALLAST_TEST_LONG", "1");
+
+fn run_one(executable: &Executable, long: bool, report: &mut Report) -> Result<()> {
     let mut command = Command::new(&executable.path);
     command
         .current_dir(&executable.directory)
@@ -91,6 +94,7 @@ fn run_one(executable: &Executable, report: &mut Report) -> Result<()> {
     command
         .env(TIMES_ENVIRONMENT.0, TIMES_ENVIRONMENT.1)
         .env("CARGO_MANIFEST_DIR", &executable.directory);
+    command.envs(long.then_some(LONG_ENVIRONMENT));
     let start = Instant::now();
     let output = command.output().map_err(|source| Error::Start {
         command: executable.path.display().to_string(),
