@@ -40,11 +40,14 @@ pub fn run(selection: &Selection) -> Result<u8> {
     let executables = unit::build(&paths)?;
     if selection.filter.is_none() {
         unit::run(&executables, selection.long, &mut report)?;
-        fuzz::run(&paths, selection.long, &mut report)?;
     }
     report.section("guests");
     let workshop = Workshop::new(paths, choice)?;
     guests::run(&workshop, &executables, selection, &mut report)?;
+    // Last, because a long run is longest here.
+    if selection.filter.is_none() {
+        fuzz::run(&workshop.paths, selection.long, &mut report)?;
+    }
     Ok(report.finish())
 }
 
