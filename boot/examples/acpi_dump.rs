@@ -26,6 +26,7 @@ fn main() -> Result<(), Box<dyn Error>> {
             start: GuestAddress(1 << 45),
             len: 1 << 40,
         }),
+        numa: None,
     };
     let bytes = boot::acpi::build(&platform)?;
     let word = |at: usize| {

@@ -2,7 +2,7 @@
 //!
 //! The machine is *hardware-reduced* (ACPI specification 6.5, section 4.1): no PM timer, no SCI, no legacy interrupt
 //! controller that the guest would use; events come by a Generic Event Device, sleep and reset by plain registers.
-//! Tables of guest NUMA (SRAT, SLIT) belong beside the others in `tables`, once there is more than one node.
+//! A guest with NUMA nodes also has SRAT and SLIT.
 
 use acpi_tables::rsdp::Rsdp;
 use acpi_tables::xsdt::XSDT;
@@ -17,6 +17,8 @@ mod dsdt;
 mod fadt;
 mod madt;
 mod mcfg;
+mod slit;
+mod srat;
 
 /// Who made the tables, as the kernel prints it for each.
 const OEM_ID: [u8; 6] = *b"BALLST";
@@ -27,6 +29,8 @@ const OEM_REVISION: u32 = 1;
 const ROOM: u64 = RESET_VECTOR - ACPI_START;
 /// The specification asks for nothing but bytes; kernels read tables faster when they are aligned.
 const ALIGNMENT: u64 = 16;
+/// The highest APIC id and UID that the entries for xAPICs have room for; 255 means "all".
+const MAX_XAPIC: u32 = 254;
 /// A processor's name in the DSDT has three hexadecimal digits.
 const MAX_CPUS: usize = 0x1000;
 
@@ -80,7 +84,11 @@ pub fn build(platform: &BootPlatform) -> Result<Vec<u8>, AcpiError> {
 
 /// The tables that the XSDT lists. `dsdt` is the guest address of the DSDT, which the FADT holds.
 fn tables(platform: &BootPlatform, dsdt: u64) -> Vec<Vec<u8>> {
-    vec![fadt::table(dsdt), madt::table(platform), mcfg::table()]
+    let mut tables = vec![fadt::table(dsdt), madt::table(platform), mcfg::table()];
+    if let Some(numa) = &platform.numa {
+        tables.extend([srat::table(platform, numa), slit::table(numa)]);
+    }
+    tables
 }
 
 /// The bytes from [`ACPI_START`] on, as far as they are filled.

@@ -12,6 +12,7 @@ use crate::cmdline::{self, CmdlineError};
 use crate::initrd::{Initrd, InitrdError};
 use crate::kernel::{Kernel, KernelEntry, KernelError};
 use crate::memory_map::memory_map;
+use crate::numa::GuestNuma;
 use crate::reset_vector::{self, RESET_VECTOR};
 use crate::{page_tables, pvh, zero_page};
 
@@ -35,6 +36,8 @@ pub struct BootPlatform {
     pub phys_bits: u8,
     /// Where 64-bit PCI BARs may be put, if anywhere. Lies above all RAM and below `1 << phys_bits`.
     pub pci64_window: Option<GuestRange>,
+    /// The NUMA nodes; `None`: the guest does not hear of nodes, and has one.
+    pub numa: Option<GuestNuma>,
 }
 
 /// How the boot CPU starts. Its selectors are in [`page_tables`].

@@ -4,7 +4,7 @@ use std::fs::File;
 use std::io::{self, Write};
 use std::sync::Arc;
 
-use boot::BootPlatform;
+use boot::{BootPlatform, GuestNuma};
 use devices::bus::{Bus, BusError, BusKind};
 use devices::fault::Faults;
 use devices::pci::{CONFIG_PORT, CONFIG_PORTS, PciError, PciRoot};
@@ -15,9 +15,10 @@ use devices::virtio::balloon::{Balloon, BalloonError, BalloonHandle, Reporting};
 use devices::virtio::pci::VirtioPci;
 use memory::layout;
 use memory::ram::Ram;
+use memory::region::Region;
 use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 
-use crate::config::{Config, SerialSpec};
+use crate::config::{Config, NumaSpec, SerialSpec};
 use crate::kvm::kick::ExitFlag;
 use crate::kvm::vcpu::{Buses, Vcpu};
 use crate::kvm::vm::Vm;
@@ -148,10 +149,12 @@ pub fn parts(
     let window = layout::PCI32_WINDOW_END - layout::PCI32_WINDOW_START;
     mmio.insert(layout::PCI32_WINDOW_START, window, pci.window())?;
 
+    let topology = config.topology;
     let platform = BootPlatform {
-        apic_ids: (0..u32::from(config.vcpus)).collect(),
+        apic_ids: (0..topology.vcpus()).map(|vcpu| topology.apic_id(vcpu)).collect(),
         phys_bits: cpuid::physical_bits(&kvm).map_err(Error::Cpuid)?,
         pci64_window: None,
+        numa: config.numa.as_ref().map(|numa| guest_numa(numa, &ram)),
     };
     let entry = boot::load(&ram, &config.boot, &platform)?;
     freezer.reached(Stage::Loaded);
@@ -161,9 +164,11 @@ pub fn parts(
         mmio: Arc::new(mmio),
     };
     let mut vcpus = Vec::new();
-    for index in 0..config.vcpus {
-        let cpuid = cpuid::for_vcpu(&kvm, index, config.vcpus).map_err(Error::Cpuid)?;
-        let vcpu = Vcpu::new(&vm, index, &cpuid, buses.clone(), ram.clone())?;
+    for index in 0..topology.vcpus() {
+        let whole = config.sockets_are_whole();
+        let cpuid = cpuid::for_vcpu(&kvm, topology, index, whole).map_err(Error::Cpuid)?;
+        let apic_id = topology.apic_id(index);
+        let vcpu = Vcpu::new(&vm, index, apic_id, &cpuid, buses.clone(), ram.clone())?;
         if index == 0 {
             vcpu.start_at(&entry)?;
         }
@@ -181,6 +186,19 @@ pub fn parts(
         },
         vcpus,
     ))
+}
+
+/// The nodes with the pieces that their backends have in the guest.
+fn guest_numa(numa: &NumaSpec, ram: &Ram) -> GuestNuma {
+    let piece = |region: &Region| {
+        let node = numa.backends.get(region.backend())?;
+        Some((region.guest(), *node))
+    };
+    GuestNuma {
+        cpus: numa.vcpus.clone(),
+        memory: ram.regions().iter().filter_map(piece).collect(),
+        distances: numa.distances.clone(),
+    }
 }
 
 fn serial_output(spec: &SerialSpec) -> Result<Box<dyn Write + Send>, Error> {

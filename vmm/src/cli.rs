@@ -15,8 +15,10 @@ use memory::size::ByteSize;
 use self::channel::{MonitorArg, QmpArg, SerialArg};
 use self::device::BalloonArg;
 use self::habits::Habits;
-use self::memory_options::{MachineArg, NumaNodeArg, ObjectArg, OvercommitArg};
+use self::memory_options::{MachineArg, ObjectArg, OvercommitArg};
+use self::numa_options::NumaArg;
 pub use self::value::ValueError;
+use crate::topology::Topology;
 
 pub mod channel;
 pub mod device;
@@ -26,6 +28,7 @@ mod help;
 pub mod keyval;
 pub mod memory_options;
 mod near;
+pub mod numa_options;
 pub mod properties;
 mod spelling;
 pub mod value;
@@ -115,9 +118,9 @@ pub struct Args {
     #[arg(long, value_name = "TEXT", help_heading = "Guest")]
     pub append: Option<String>,
 
-    /// Number of vCPUs, 1 to 254; default: 1
-    #[arg(long, value_name = "[cpus=]N", value_parser = general::vcpus, help_heading = "Guest")]
-    pub smp: Option<u8>,
+    /// Number of vCPUs, 1 to 254, and the sockets that they are in; default: 1
+    #[arg(long, value_name = "[cpus=]N,…", value_parser = general::smp, help_heading = "Guest")]
+    pub smp: Option<Topology>,
 
     /// Name of the guest, for query-name; default: none
     #[arg(long, value_name = "[guest=]NAME", value_parser = general::name, help_heading = "Guest")]
@@ -154,9 +157,9 @@ pub struct Args {
     #[arg(long, value_name = "PROPERTY=VALUE,…", value_parser = memory_options::overcommit, help_heading = "Memory")]
     pub overcommit: Vec<OvercommitArg>,
 
-    /// The guest's NUMA node (one in this version); default: one node with all RAM
-    #[arg(long, value_name = "node,memdev=ID", value_parser = memory_options::numa, help_heading = "Memory")]
-    pub numa: Vec<NumaNodeArg>,
+    /// The guest's NUMA nodes, their distances and their vCPUs. Repeatable; default: one node with all RAM
+    #[arg(long, value_name = "node|dist|cpu,PROPERTY=VALUE,…", value_parser = numa_options::numa, help_heading = "Memory")]
+    pub numa: Vec<NumaArg>,
 
     /// A device; default: none
     #[arg(long, value_name = "virtio-balloon-pci,…", value_parser = device::device, help_heading = "Devices and control")]

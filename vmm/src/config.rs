@@ -1,5 +1,6 @@
 //! What to build: the options of a command line, checked together. Plain data; nothing is open yet.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use boot::BootSpec;
@@ -7,14 +8,18 @@ use devices::virtio::balloon::BalloonSpec;
 use memory::backend::BackendSpec;
 use memory::size::ByteSize;
 
+use self::numa_plan::NumaPlan;
 use crate::cli::Args;
 use crate::cli::channel::{MonitorArg, QmpArg, SerialArg};
+use crate::topology::Topology;
 
 pub use self::balloon::BalloonMismatch;
 pub use self::memory_plan::MemoryError;
+pub use self::numa_plan::NumaError;
 
 mod balloon;
 mod memory_plan;
+mod numa_plan;
 
 /// Why a command line makes no machine.
 #[derive(Debug, thiserror::Error)]
@@ -28,6 +33,9 @@ pub enum Error {
     /// A balloon that does not fit the guest's memory.
     #[error(transparent)]
     Balloon(#[from] BalloonMismatch),
+    /// Nodes that do not fit together.
+    #[error(transparent)]
+    Numa(#[from] NumaError),
     /// More than one of something of which there is one.
     #[error("{option} was given {count} times, but there is only one {what}")]
     TooMany {
@@ -78,17 +86,47 @@ pub struct QmpSpec {
     pub path: PathBuf,
 }
 
+/// The guest's NUMA nodes, numbered from 0.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NumaSpec {
+    /// The node of each vCPU.
+    pub vcpus: Vec<u32>,
+    /// The node of each backend, in the order of [`Config::backends`].
+    pub backends: Vec<u32>,
+    /// From each node (row) to each node (column).
+    pub distances: Vec<Vec<u8>>,
+}
+
+impl NumaSpec {
+    fn new(nodes: NumaPlan, backends: &[usize]) -> NumaSpec {
+        let NumaPlan { nodes, distances } = nodes;
+        let mut vcpus: Vec<(u8, u32)> = (0..)
+            .zip(&nodes)
+            .flat_map(|(id, node)| node.vcpus.iter().map(move |vcpu| (*vcpu, id)))
+            .collect();
+        vcpus.sort_unstable();
+        let number = |node: &usize| u32::try_from(*node).unwrap_or(u32::MAX);
+        NumaSpec {
+            vcpus: vcpus.into_iter().map(|(_, node)| node).collect(),
+            backends: backends.iter().map(number).collect(),
+            distances,
+        }
+    }
+}
+
 /// A machine to build.
 #[derive(Clone, Debug)]
 pub struct Config {
     /// Name of the guest.
     pub name: Option<String>,
-    /// Number of vCPUs, at least 1.
-    pub vcpus: u8,
+    /// The vCPUs.
+    pub topology: Topology,
     /// RAM of the guest: the sum of `backends`.
     pub memory: ByteSize,
     /// Backends of RAM, lowest guest address first.
     pub backends: Vec<BackendSpec>,
+    /// The NUMA nodes; `None`: one, of which the guest does not hear.
+    pub numa: Option<NumaSpec>,
     /// The kernel.
     pub boot: BootSpec,
     /// Serial port.
@@ -111,7 +149,9 @@ impl Config {
     /// Checks `args` together and fills in the defaults.
     pub fn new(args: Args) -> Result<Config, Error> {
         let mut warnings = Vec::new();
-        let memory = memory_plan::plan(&args, &mut warnings)?;
+        let topology = args.smp.unwrap_or_default();
+        let nodes = numa_plan::plan(&args.numa, topology)?;
+        let memory = memory_plan::plan(&args, &nodes.nodes, &mut warnings)?;
         let monitor = match only("-monitor", "monitor", args.monitor)? {
             None | Some(MonitorArg::None) => MonitorSpec::None,
             Some(MonitorArg::Stdio) => MonitorSpec::Stdio,
@@ -135,7 +175,8 @@ impl Config {
             .transpose()?;
         Ok(Config {
             name: args.name,
-            vcpus: args.smp.unwrap_or(1),
+            topology,
+            numa: (nodes.nodes.len() > 1).then(|| NumaSpec::new(nodes, &memory.nodes)),
             memory: memory.size,
             backends: memory.backends,
             boot: BootSpec {
@@ -151,6 +192,15 @@ impl Config {
             verbose: args.verbose,
             warnings,
         })
+    }
+
+    /// Whether the cores of each socket are in one node, so that they can share a cache.
+    pub fn sockets_are_whole(&self) -> bool {
+        let Some(numa) = &self.numa else { return true };
+        let mut nodes = BTreeMap::new();
+        (0..)
+            .zip(&numa.vcpus)
+            .all(|(vcpu, node)| nodes.entry(self.topology.socket(vcpu)).or_insert(node) == &node)
     }
 
     /// Whether somebody could say `cont` to a machine that was stopped.

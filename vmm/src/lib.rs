@@ -22,4 +22,5 @@ pub mod progress;
 pub mod run_state;
 pub mod stage;
 pub mod starvation;
+pub mod topology;
 pub mod vcpu_thread;

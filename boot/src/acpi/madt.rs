@@ -7,12 +7,10 @@
 use acpi_tables::madt::{EnabledStatus, IoApic, ProcessorLocalApic};
 use memory::layout::{IOAPIC, LAPIC};
 
-use super::{bytes, table as table_of};
+use super::{MAX_XAPIC, bytes, table as table_of};
 use crate::BootPlatform;
 
 const REVISION: u8 = 5;
-/// The highest APIC id and UID that the entry for xAPICs has room for; 255 means "all".
-const MAX_XAPIC: u32 = 254;
 const ENABLED: u32 = 1;
 const X2APIC: u8 = 9;
 const LAPIC_NMI: u8 = 4;

@@ -4,6 +4,7 @@ use proptest::prelude::*;
 use vm_memory::GuestAddress;
 
 use super::*;
+use crate::GuestNuma;
 
 fn platform(apic_ids: Vec<u32>) -> BootPlatform {
     let pci64_window = Some(GuestRange {
@@ -14,6 +15,7 @@ fn platform(apic_ids: Vec<u32>) -> BootPlatform {
         apic_ids,
         phys_bits: 46,
         pci64_window,
+        numa: None,
     }
 }
 
@@ -213,6 +215,56 @@ fn too_many_cpus() {
         "{:?}",
         full.map(|area| area.len())
     );
+}
+
+fn range(start: u64, len: u64) -> GuestRange {
+    GuestRange {
+        start: GuestAddress(start),
+        len,
+    }
+}
+
+#[test]
+fn nodes_have_their_cpus_memory_and_distances() {
+    let mut platform = platform(vec![0, 1, 300]);
+    assert!(
+        listed(&build(&platform).unwrap()).len() == 3,
+        "no nodes, no tables"
+    );
+    platform.numa = Some(GuestNuma {
+        cpus: vec![0, 0x0201_0005, 2],
+        memory: vec![
+            (range(0, 0xC000_0000), 0),
+            (range(1 << 32, 1 << 30), 0),
+            (range(5 << 30, 1 << 20), 1),
+        ],
+        distances: vec![vec![10, 21, 255], vec![20, 10, 31], vec![255, 31, 10]],
+    });
+    let area = build(&platform).unwrap();
+    let srat = find(&area, b"SRAT");
+    assert_eq!(
+        (srat[8], word(srat, 36), srat.len()),
+        (3, 1, 48 + 16 + 16 + 24 + 3 * 40)
+    );
+    // Local APIC 1, whose domain is in two pieces; then the x2APIC.
+    assert_eq!(srat[64..80], [0, 16, 5, 1, 1, 0, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0]);
+    assert_eq!((srat[80], srat[81]), (2, 24));
+    assert_eq!((word(srat, 84), word(srat, 88), word(srat, 92)), (2, 300, 1));
+    let memory = |at: usize| {
+        (
+            word(srat, at + 2),
+            long(srat, at + 8),
+            long(srat, at + 16),
+            word(srat, at + 28),
+        )
+    };
+    assert_eq!((srat[104], srat[105]), (1, 40));
+    assert_eq!(memory(104), (0, 0, 0xC000_0000, 1));
+    assert_eq!(memory(144), (0, 1 << 32, 1 << 30, 1));
+    assert_eq!(memory(184), (1, 5 << 30, 1 << 20, 1));
+    let slit = find(&area, b"SLIT");
+    assert_eq!((slit[8], long(slit, 36)), (1, 3));
+    assert_eq!(slit[44..], [10, 21, 255, 20, 10, 31, 255, 31, 10]);
 }
 
 proptest! {

@@ -12,6 +12,7 @@ fn platform() -> BootPlatform {
         apic_ids: vec![0],
         phys_bits: 40,
         pci64_window: None,
+        numa: None,
     }
 }
 

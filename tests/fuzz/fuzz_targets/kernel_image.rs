@@ -39,6 +39,7 @@ fn boot_it(mut file: &File, ram: &Ram, data: &[u8]) {
         apic_ids: vec![0],
         phys_bits: 40,
         pci64_window: None,
+        numa: None,
     };
     let checked = boot::check(&spec, ByteSize::mib(RAM_MIB));
     let loaded = boot::load(ram, &spec, &platform);

@@ -3,19 +3,42 @@
 use super::keyval;
 use super::properties::{NAME, SMP};
 use super::value::ValueError;
+use crate::topology::Topology;
 
-/// xAPIC ids are 8 bits, and 0xff is the broadcast.
-const MAX_VCPUS: u8 = 254;
-
-/// `-smp [cpus=]N`.
-pub fn vcpus(text: &str) -> Result<u8, ValueError> {
+/// `-smp [cpus=]N,sockets=N,cores=N,threads=1`. What is not given follows from the rest: one socket, then as many cores as the
+/// vCPUs need.
+pub fn smp(text: &str) -> Result<Topology, ValueError> {
     let properties = SMP.accept(keyval::split(text, Some("cpus"))?)?;
-    let count = properties
-        .required("cpus")?
-        .parse::<u8>()
-        .ok()
-        .filter(|count| (1..=MAX_VCPUS).contains(count));
-    count.ok_or_else(|| properties.wrong("cpus", "a number from 1 to 254"))
+    properties.only("threads", &["1"])?;
+    let count = |name: &'static str| match properties.text(name) {
+        None => Ok(None),
+        Some(text) => (text.parse::<u8>().ok().filter(|count| *count > 0).map(Some))
+            .ok_or_else(|| properties.wrong(name, "a number from 1 to 254")),
+    };
+    let (cpus, sockets, cores) = (count("cpus")?, count("sockets")?, count("cores")?);
+    if text.is_empty() {
+        properties.required("cpus")?;
+    }
+    let sockets = match (cpus, sockets, cores) {
+        (_, Some(sockets), _) => sockets,
+        (Some(cpus), None, Some(cores)) => cpus / cores,
+        (_, None, _) => 1,
+    };
+    let cores = match (cpus, cores) {
+        (_, Some(cores)) => cores,
+        (Some(cpus), None) => cpus / sockets,
+        (None, None) => 1,
+    };
+    let product = u16::from(sockets) * u16::from(cores);
+    if let Some(cpus) = cpus
+        && u16::from(cpus) != product
+    {
+        let expected = format!("sockets= times cores=, which is {sockets} times {cores}");
+        return Err(properties.wrong("cpus", &expected));
+    }
+    Topology::new(sockets, cores).ok_or(ValueError::Conflict(
+        "-smp: these vCPUs need APIC ids above 253 (sockets take a power of two each); use fewer",
+    ))
 }
 
 /// `-name [guest=]NAME`.
@@ -31,13 +54,38 @@ mod tests {
 
     #[test]
     fn counts_vcpus() {
-        assert_eq!(vcpus("4"), Ok(4));
-        assert_eq!(vcpus("cpus=254"), Ok(254));
-        for wrong in ["0", "255", "-1", "4x", ""] {
-            vcpus(wrong).unwrap_err();
+        assert_eq!(smp("4"), Ok(Topology::new(1, 4).unwrap()));
+        assert_eq!(smp("cpus=254"), Ok(Topology::new(1, 254).unwrap()));
+        for wrong in ["0", "255", "-1", "4x", "", "4,sockets=0", "4,threads=2"] {
+            smp(wrong).unwrap_err();
         }
-        let error = vcpus("4,sockets=2").unwrap_err().to_string();
-        assert_eq!(error, "-smp has no property 'sockets'; it has: cpus");
+        let error = smp("4,dies=2").unwrap_err().to_string();
+        assert_eq!(
+            error,
+            "-smp has no property 'dies'; it has: cpus, sockets, cores, threads"
+        );
+    }
+
+    #[test]
+    fn arranges_vcpus() {
+        let two_of_two = Topology::new(2, 2).unwrap();
+        for text in [
+            "4,sockets=2",
+            "4,cores=2",
+            "sockets=2,cores=2",
+            "4,sockets=2,cores=2,threads=1",
+        ] {
+            assert_eq!(smp(text), Ok(two_of_two), "{text}");
+        }
+        assert_eq!(smp("sockets=3"), Ok(Topology::new(3, 1).unwrap()));
+        for (text, part) in [
+            ("5,sockets=2", "sockets= times cores=, which is 2 times 2"),
+            ("2,sockets=4", "4 times 0"),
+            ("cores=200,sockets=200", "APIC ids above 253"),
+        ] {
+            let error = smp(text).unwrap_err().to_string();
+            assert!(error.contains(part), "{text}: {error}");
+        }
     }
 
     #[test]

@@ -26,6 +26,12 @@ pub(super) const EXAMPLES: &[(&str, &str)] = &[
          -machine memory-backend=mem -kernel bzImage",
     ),
     (
+        "Two guest nodes, each on a host node of its own:",
+        "ballast run -m 2G -smp 2 -object memory-backend-ram,id=m0,size=1G,host-nodes=0,policy=bind \
+         -object memory-backend-ram,id=m1,size=1G,host-nodes=1,policy=bind -numa node,cpus=0,memdev=m0 \
+         -numa node,cpus=1,memdev=m1 -numa dist,src=0,dst=1,val=21 -kernel bzImage",
+    ),
+    (
         "Memory that KSM may merge with that of other guests:",
         "ballast run -m 512 -machine mem-merge=on -kernel bzImage",
     ),

@@ -1,4 +1,4 @@
-//! `-m`, `-object memory-backend-*`, `-machine` and `-numa`.
+//! `-m`, `-object memory-backend-*`, `-machine` and `-overcommit`.
 
 use std::num::NonZeroUsize;
 
@@ -9,9 +9,7 @@ use memory::size::{ByteSize, PageSize, SizeUnit};
 
 use super::keyval;
 use super::near;
-use super::properties::memory::{
-    BACKEND_FILE, BACKEND_MEMFD, BACKEND_RAM, MACHINE, NUMA_NODE, OVERCOMMIT, RAM,
-};
+use super::properties::memory::{BACKEND_FILE, BACKEND_MEMFD, BACKEND_RAM, MACHINE, OVERCOMMIT, RAM};
 use super::properties::{Family, Properties};
 use super::value::ValueError;
 
@@ -83,13 +81,6 @@ pub struct MachineArg {
 pub struct OvercommitArg {
     /// `mem-lock=`.
     pub mem_lock: Option<Lock>,
-}
-
-/// One `-numa node`.
-#[derive(Clone, Debug, Default, PartialEq)]
-pub struct NumaNodeArg {
-    /// `memdev=`.
-    pub memdev: Option<String>,
 }
 
 const OBJECTS: &[&Family] = &[&BACKEND_RAM, &BACKEND_MEMFD, &BACKEND_FILE];
@@ -278,31 +269,6 @@ pub fn overcommit(text: &str) -> Result<OvercommitArg, ValueError> {
     let properties = OVERCOMMIT.accept(keyval::split(text, None)?)?;
     Ok(OvercommitArg {
         mem_lock: lock(&properties, "mem-lock")?,
-    })
-}
-
-/// `-numa node,…`.
-pub fn numa(text: &str) -> Result<NumaNodeArg, ValueError> {
-    let mut pairs = keyval::split(text, Some("type"))?;
-    let kind = match pairs.iter().position(|(key, _)| key == "type") {
-        Some(at) => pairs.remove(at).1,
-        None => {
-            return Err(ValueError::Missing {
-                owner: "-numa".to_owned(),
-                name: "type",
-            });
-        }
-    };
-    if kind != "node" {
-        return Err(ValueError::NotAccepted {
-            value: kind,
-            accepted: "node".to_owned(),
-        });
-    }
-    let properties = NUMA_NODE.accept(pairs)?;
-    properties.only("nodeid", &["0"])?;
-    Ok(NumaNodeArg {
-        memdev: properties.id("memdev")?,
     })
 }
 

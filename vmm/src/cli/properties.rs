@@ -4,7 +4,9 @@ use std::time::Duration;
 
 use ::memory::size::{ByteSize, SizeUnit};
 
-use self::memory::{BACKEND_FILE, BACKEND_MEMFD, BACKEND_RAM, MACHINE, NUMA_NODE, OVERCOMMIT, RAM};
+use self::memory::{
+    BACKEND_FILE, BACKEND_MEMFD, BACKEND_RAM, MACHINE, NUMA_CPU, NUMA_DIST, NUMA_NODE, OVERCOMMIT, RAM,
+};
 use super::keyval::{self, Pair};
 use super::near;
 use super::value::ValueError;
@@ -88,7 +90,12 @@ const SOCKET: &[Property] = &[
 pub const SMP: Family = Family {
     option: "smp",
     owner: "-smp",
-    rows: &[&[row("cpus", "1-254", "1", "", "number of vCPUs", "2")]],
+    rows: &[&[
+        row("cpus", "1-254", "1, or their product", "", "number of vCPUs", "2"),
+        row("sockets", "N", "1", "", "sockets that they are in, socket by socket", "1"),
+        row("cores", "N", "all of a socket", "", "vCPUs of a socket", "1"),
+        row("threads", "1", "1", "", "a core is one vCPU", "1"),
+    ]],
 };
 
 /// `-name`.
@@ -141,6 +148,8 @@ pub const FAMILIES: &[&Family] = &[
     &MACHINE,
     &OVERCOMMIT,
     &NUMA_NODE,
+    &NUMA_DIST,
+    &NUMA_CPU,
     &BACKEND_RAM,
     &BACKEND_MEMFD,
     &BACKEND_FILE,

@@ -219,6 +219,8 @@ fn every_property_is_in_the_help_and_is_accepted() {
                 "memory-backend-ram" => ("memory-backend-ram,", "id=i,size=4096,host-nodes=0,policy=bind,"),
                 "virtio-balloon-pci" => ("virtio-balloon-pci,", ""),
                 "node" => ("node,", ""),
+                "dist" => ("dist,", "src=0,dst=1,val=20,"),
+                "cpu" => ("cpu,", "node-id=0,socket-id=0,"),
                 "unix:PATH" => ("unix:/x,", ""),
                 "-name" => ("x,", ""),
                 _ => ("", ""),

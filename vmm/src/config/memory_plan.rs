@@ -3,6 +3,7 @@
 use memory::backend::{BackendKind, BackendSpec, Lock, MergeRequest};
 use memory::size::ByteSize;
 
+use super::numa_plan::Node;
 use crate::cli::Args;
 use crate::cli::memory_options::ObjectArg;
 
@@ -43,11 +44,23 @@ pub enum MemoryError {
         /// Id given to `-numa`.
         numa: String,
     },
-    /// More than one guest node.
-    #[error("-numa node was given {count} times, but this version has one guest node")]
-    TooManyNodes {
-        /// How often.
+    /// Several nodes, and no memory in any.
+    #[error(
+        "none of the {count} nodes has memory: -numa node,memdev= names the backend of each that shall have some"
+    )]
+    NodesWithoutMemory {
+        /// How many nodes.
         count: usize,
+    },
+    /// One backend in two nodes.
+    #[error("the backend '{id}' is the memory of node {first} and of node {second}; each needs its own")]
+    SharedByNodes {
+        /// The backend.
+        id: String,
+        /// One node.
+        first: usize,
+        /// The other.
+        second: usize,
     },
     /// `-mem-path` besides a named backend.
     #[error(
@@ -58,15 +71,18 @@ pub enum MemoryError {
         id: String,
     },
     /// Sizes differ.
-    #[error("-m says {ram}, but the backend '{id}' has {backend}; they must be equal")]
+    #[error("-m says {ram}, but {what} {backends}; they must be equal")]
     SizeDiffers {
         /// `-m`.
         ram: ByteSize,
-        /// The backend's id.
-        id: String,
-        /// Its size.
-        backend: ByteSize,
+        /// The backends, with the verb.
+        what: String,
+        /// Their size.
+        backends: ByteSize,
     },
+    /// More than 2^64 bytes.
+    #[error("the backends have more than 2^64 - 1 bytes together")]
+    TooLarge,
     /// A backend that cannot be as asked, whatever the host has.
     #[error(transparent)]
     Backend(#[from] memory::backend::SpecError),
@@ -76,53 +92,64 @@ pub enum MemoryError {
 #[derive(Debug)]
 pub(super) struct Plan {
     pub(super) size: ByteSize,
+    /// In the order of guest addresses.
     pub(super) backends: Vec<BackendSpec>,
+    /// The node of each backend.
+    pub(super) nodes: Vec<usize>,
 }
 
-pub(super) fn plan(args: &Args, warnings: &mut Vec<String>) -> Result<Plan, MemoryError> {
+pub(super) fn plan(args: &Args, nodes: &[Node], warnings: &mut Vec<String>) -> Result<Plan, MemoryError> {
     check_ids(&args.object)?;
-    let named = named_backend(args)?;
-    for object in args
-        .object
-        .iter()
-        .filter(|object| named.is_none_or(|named| named.id != object.id))
-    {
+    let named = named_backends(args, nodes)?;
+    let unused = |object: &&ObjectArg| named.iter().all(|(_, named)| named.id != object.id);
+    for object in args.object.iter().filter(unused) {
         warnings.push(format!(
             "the backend '{}' is not used: name it with -machine memory-backend= or -numa node,memdev=",
             object.id
         ));
     }
-    let object = match named {
-        Some(object) => {
-            if args.mem_path.is_some() {
-                return Err(MemoryError::PathUnused {
-                    id: object.id.clone(),
-                });
-            }
-            object.clone()
-        }
-        None => default_backend(args),
+    if let (Some((_, object)), Some(_)) = (named.first(), &args.mem_path) {
+        return Err(MemoryError::PathUnused {
+            id: object.id.clone(),
+        });
+    }
+    let objects = match &named[..] {
+        [] => vec![(0, default_backend(args)?)],
+        named => (named.iter().map(|(node, object)| (*node, (*object).clone()))).collect(),
     };
-    if object.size.bytes() == 0 && named.is_none() {
-        return Err(MemoryError::Empty);
+    let size = check_size(args, &objects)?;
+    let (nodes, backends) = objects
+        .into_iter()
+        .map(|(node, object)| (node, complete(object, args)))
+        .unzip::<_, _, Vec<_>, Vec<_>>();
+    for spec in &backends {
+        spec.check()?;
     }
-    match args.memory {
-        Some(ram) if ram != object.size => {
-            return Err(MemoryError::SizeDiffers {
-                ram,
-                id: object.id,
-                backend: object.size,
-            });
-        }
-        _ => {}
-    }
-    let size = object.size;
-    let spec = complete(object, args);
-    spec.check()?;
     Ok(Plan {
         size,
-        backends: vec![spec],
+        backends,
+        nodes,
     })
+}
+
+/// The sum of the backends, which is what `-m` says.
+fn check_size(args: &Args, objects: &[(usize, ObjectArg)]) -> Result<ByteSize, MemoryError> {
+    let sum = (objects.iter()).try_fold(ByteSize::ZERO, |sum, (_, object)| sum.checked_add(object.size));
+    let backends = sum.ok_or(MemoryError::TooLarge)?;
+    match (args.memory, objects) {
+        (Some(ram), _) if ram == backends => Ok(backends),
+        (None, _) => Ok(backends),
+        (Some(ram), [(_, object)]) => Err(MemoryError::SizeDiffers {
+            ram,
+            what: format!("the backend '{}' has", object.id),
+            backends,
+        }),
+        (Some(ram), _) => Err(MemoryError::SizeDiffers {
+            ram,
+            what: "the backends of the nodes have together".to_owned(),
+            backends,
+        }),
+    }
 }
 
 fn check_ids(objects: &[ObjectArg]) -> Result<(), MemoryError> {
@@ -134,36 +161,45 @@ fn check_ids(objects: &[ObjectArg]) -> Result<(), MemoryError> {
     }
 }
 
-/// The backend that `-machine` or `-numa` names.
-fn named_backend(args: &Args) -> Result<Option<&ObjectArg>, MemoryError> {
-    if args.numa.len() > 1 {
-        return Err(MemoryError::TooManyNodes {
-            count: args.numa.len(),
-        });
-    }
+/// The backends that `-machine` or `-numa` names, each with its node; none where the default backend is the RAM.
+fn named_backends<'a>(args: &'a Args, nodes: &[Node]) -> Result<Vec<(usize, &'a ObjectArg)>, MemoryError> {
     let machine = args
         .machine
         .iter()
         .rev()
         .find_map(|machine| machine.memory_backend.as_ref());
-    let numa = args.numa.first().and_then(|node| node.memdev.as_ref());
-    let (option, id) = match (machine, numa) {
-        (Some(machine), Some(numa)) => {
+    let find = |option, id: &String| {
+        let found = args.object.iter().find(|object| object.id == *id);
+        found.ok_or_else(|| MemoryError::UnknownBackend {
+            option,
+            id: id.clone(),
+            known: known(&args.object),
+        })
+    };
+    let mut named: Vec<(usize, &ObjectArg)> = Vec::new();
+    for (node, memdev) in nodes.iter().map(|node| &node.memdev).enumerate() {
+        let Some(id) = memdev else { continue };
+        if let Some(machine) = machine {
             return Err(MemoryError::NamedTwice {
                 machine: machine.clone(),
-                numa: numa.clone(),
+                numa: id.clone(),
             });
         }
-        (Some(id), None) => ("-machine memory-backend=", id),
-        (None, Some(id)) => ("-numa node,memdev=", id),
-        (None, None) => return Ok(None),
-    };
-    let found = args.object.iter().find(|object| object.id == *id);
-    found.map(Some).ok_or_else(|| MemoryError::UnknownBackend {
-        option,
-        id: id.clone(),
-        known: known(&args.object),
-    })
+        if let Some((first, _)) = named.iter().find(|(_, object)| object.id == *id) {
+            return Err(MemoryError::SharedByNodes {
+                id: id.clone(),
+                first: *first,
+                second: node,
+            });
+        }
+        named.push((node, find("-numa node,memdev=", id)?));
+    }
+    match (machine, nodes.len()) {
+        _ if !named.is_empty() => Ok(named),
+        (_, count @ 2..) => Err(MemoryError::NodesWithoutMemory { count }),
+        (Some(id), _) => Ok(vec![(0, find("-machine memory-backend=", id)?)]),
+        (None, _) => Ok(Vec::new()),
+    }
 }
 
 fn known(objects: &[ObjectArg]) -> String {
@@ -175,9 +211,13 @@ fn known(objects: &[ObjectArg]) -> String {
 }
 
 /// The backend that there is when none was named.
-fn default_backend(args: &Args) -> ObjectArg {
+fn default_backend(args: &Args) -> Result<ObjectArg, MemoryError> {
+    let size = args.memory.unwrap_or(DEFAULT_SIZE);
+    if size == ByteSize::ZERO {
+        return Err(MemoryError::Empty);
+    }
     let kind = args.mem_path.as_ref().map_or(BackendKind::Ram, BackendKind::file);
-    ObjectArg::new(DEFAULT_ID, kind, args.memory.unwrap_or(DEFAULT_SIZE))
+    Ok(ObjectArg::new(DEFAULT_ID, kind, size))
 }
 
 /// Fills in what the object did not say. What it did say wins over the machine-wide options, as with QEMU.

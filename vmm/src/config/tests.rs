@@ -28,7 +28,7 @@ fn has_defaults() {
     let config = config("").unwrap();
     assert_eq!(config.memory, ByteSize::mib(128));
     assert_eq!(
-        (config.vcpus, config.start_paused, config.verbose),
+        (config.topology.vcpus(), config.start_paused, config.verbose),
         (1, false, false)
     );
     assert_eq!(
@@ -136,11 +136,57 @@ fn refuses_memory_that_does_not_fit_together() {
         "two backends have the id 'm'"
     );
     assert!(text(&format!("{M} -numa node,memdev=m -machine memory-backend=m")).contains("use one"));
-    assert!(text("-numa node -numa node").contains("one guest node"));
     assert!(
         text(&format!("{M} -numa node,memdev=m -mem-path /x")).starts_with("-mem-path is for the default")
     );
     assert!(text("-m 0").contains("size 0"));
+}
+
+#[test]
+fn takes_the_backends_of_the_nodes() {
+    let two = "-object memory-backend-ram,id=b,size=1G -object memory-backend-memfd,id=a,size=512M";
+    let nodes = "-smp 3 -numa node,nodeid=1,cpus=0,memdev=b -numa node,nodeid=0,cpus=1-2,memdev=a";
+    let both = config(&format!(
+        "-m 1536 {two} {nodes} -numa node,memdev=c -object memory-backend-ram,id=c,size=0"
+    ));
+    assert!(matches!(both, Err(Error::Memory(_))), "{both:?}");
+    let config = config(&format!("{two} {nodes}")).unwrap();
+    let ids: Vec<_> = config
+        .backends
+        .iter()
+        .map(|backend| backend.id.as_str())
+        .collect();
+    assert_eq!((ids, config.memory), (vec!["a", "b"], ByteSize::mib(1536)));
+    let numa = config.numa.as_ref().unwrap();
+    assert_eq!(
+        (&numa.vcpus[..], &numa.backends[..]),
+        (&[1, 0, 0][..], &[0, 1][..])
+    );
+    assert!(!config.sockets_are_whole());
+
+    assert_eq!(
+        text(&format!("-m 1G {two} {nodes}")),
+        "-m says 1 GiB, but the backends of the nodes have together 1536 MiB; they must be equal"
+    );
+    assert_eq!(
+        text(&format!("{two} -numa node,cpus=0,memdev=a -numa node,memdev=a")),
+        "the backend 'a' is the memory of node 0 and of node 1; each needs its own"
+    );
+    assert!(text("-smp 2 -numa node,cpus=0 -numa node,cpus=1").starts_with("none of the 2 nodes has memory"));
+}
+
+#[test]
+fn nodes_without_memory_have_their_vcpus() {
+    let config = config(&format!(
+        "{M} -smp 4,sockets=2 -numa node,cpus=0-1 -numa node,cpus=2-3,memdev=m"
+    ))
+    .unwrap();
+    let numa = config.numa.as_ref().unwrap();
+    assert_eq!(
+        (&numa.vcpus[..], &numa.backends[..]),
+        (&[0, 0, 1, 1][..], &[1][..])
+    );
+    assert!(config.sockets_are_whole());
 }
 
 #[test]
@@ -250,7 +296,7 @@ fn takes_the_rest() {
     .unwrap();
     assert_eq!(config.name.as_deref(), Some("web"));
     assert_eq!(
-        (config.vcpus, config.start_paused, config.verbose),
+        (config.topology.vcpus(), config.start_paused, config.verbose),
         (4, true, true)
     );
     assert_eq!(config.boot.initrd, Some("i".into()));

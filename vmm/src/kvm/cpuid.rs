@@ -1,9 +1,11 @@
 //! What the processor says of itself to the guest: what KVM can do, corrected for this guest's topology.
 //!
-//! One package with as many single-threaded cores as there are vCPUs; APIC ids are vCPU indices, as in ACPI's MADT.
+//! Sockets of single-threaded cores; APIC ids are those of [`Topology`], as in ACPI's MADT and SRAT.
 
 use kvm_bindings::{CpuId, KVM_MAX_CPUID_ENTRIES, kvm_cpuid_entry2};
 use kvm_ioctls::{Cap, Kvm};
+
+use crate::topology::Topology;
 
 /// Leaf 1, ECX: the deadline mode of the APIC timer.
 const TSC_DEADLINE: u32 = 1 << 24;
@@ -29,13 +31,35 @@ struct Host {
     amd: bool,
 }
 
-/// The number of bits in which `count` APIC ids fit.
-fn id_bits(count: u32) -> u32 {
-    count.next_power_of_two().trailing_zeros()
+/// One vCPU among the others.
+#[derive(Clone, Copy, Debug)]
+struct Place {
+    apic_id: u32,
+    socket: u32,
+    /// Cores of the socket.
+    cores: u32,
+    /// How many bits of an APIC id number the cores.
+    core_bits: u32,
+    /// Cores that have a cache of the third level together.
+    sharing: u32,
 }
 
-/// The entries that vCPU `index` of `count` gets.
-pub fn for_vcpu(kvm: &Kvm, index: u8, count: u8) -> Result<CpuId, kvm_ioctls::Error> {
+impl Place {
+    fn of(topology: Topology, vcpu: u8, whole: bool) -> Self {
+        let cores = u32::from(topology.cores());
+        Self {
+            apic_id: topology.apic_id(vcpu),
+            socket: u32::from(topology.socket(vcpu)),
+            cores,
+            core_bits: topology.core_bits(),
+            sharing: if whole { cores } else { 1 },
+        }
+    }
+}
+
+/// The entries that a vCPU of `topology` gets. `whole`: no NUMA node has only some cores of a socket, so that the cores of a
+/// socket may share a cache; Linux complains of caches across nodes.
+pub fn for_vcpu(kvm: &Kvm, topology: Topology, vcpu: u8, whole: bool) -> Result<CpuId, kvm_ioctls::Error> {
     let mut cpuid = kvm.get_supported_cpuid(KVM_MAX_CPUID_ENTRIES)?;
     let amd = cpuid
         .as_slice()
@@ -46,7 +70,7 @@ pub fn for_vcpu(kvm: &Kvm, index: u8, count: u8) -> Result<CpuId, kvm_ioctls::Er
         amd,
     };
     for entry in cpuid.as_mut_slice() {
-        adjust(entry, u32::from(index), u32::from(count), host);
+        adjust(entry, Place::of(topology, vcpu, whole), host);
     }
     Ok(cpuid)
 }
@@ -61,13 +85,20 @@ pub fn physical_bits(kvm: &Kvm) -> Result<u8, kvm_ioctls::Error> {
     Ok(leaf.map_or(36, |entry| entry.eax.to_le_bytes()[0]))
 }
 
-fn adjust(entry: &mut kvm_cpuid_entry2, apic_id: u32, count: u32, host: Host) {
+fn adjust(entry: &mut kvm_cpuid_entry2, place: Place, host: Host) {
+    let Place {
+        apic_id,
+        socket,
+        cores,
+        core_bits,
+        sharing,
+    } = place;
     match entry.function {
         0x1 => {
             // EBX: APIC id, logical processors in the package, CLFLUSH line size in units of 8 bytes.
-            entry.ebx = (entry.ebx & 0x0000_ffff) | (count.min(255) << 16) | (apic_id << 24);
+            entry.ebx = (entry.ebx & 0x0000_ffff) | (cores.min(255) << 16) | (apic_id << 24);
             entry.ecx |= HYPERVISOR | if host.deadline { TSC_DEADLINE } else { 0 };
-            entry.edx = if count > 1 {
+            entry.edx = if cores > 1 {
                 entry.edx | HTT
             } else {
                 entry.edx & !HTT
@@ -76,30 +107,30 @@ fn adjust(entry: &mut kvm_cpuid_entry2, apic_id: u32, count: u32, host: Host) {
         // Intel's cache leaf: EAX bits 25:14 threads that share this cache less one, 31:26 cores in the package less one.
         0x4 if entry.eax & 0x1f != 0 => {
             let level = (entry.eax >> 5) & 0x7;
-            let sharing = if level >= 3 { count - 1 } else { 0 };
-            entry.eax = (entry.eax & 0x3fff) | (sharing.min(0xfff) << 14) | ((count - 1).min(0x3f) << 26);
+            let others = if level >= 3 { sharing - 1 } else { 0 };
+            entry.eax = (entry.eax & 0x3fff) | (others.min(0xfff) << 14) | ((cores - 1).min(0x3f) << 26);
         }
         0xb | 0x1f => {
             let (bits, processors, level) = match entry.index {
                 0 => (0, 1, LEVEL_THREAD),
-                1 => (id_bits(count), count, LEVEL_CORE),
+                1 => (core_bits, cores, LEVEL_CORE),
                 _ => (0, 0, 0),
             };
             (entry.eax, entry.ebx, entry.ecx, entry.edx) = (bits, processors, level | entry.index, apic_id);
         }
         // AMD's flag for several cores without threads (Linux: CMP_LEGACY); Intel has this bit reserved, and no such leaf
         // as 0x8000001e.
-        0x8000_0001 if host.amd && count > 1 => entry.ecx |= CMP_LEGACY,
+        0x8000_0001 if host.amd && cores > 1 => entry.ecx |= CMP_LEGACY,
         // ECX: cores less one, and how many bits of an APIC id count them.
-        0x8000_0008 => entry.ecx = (entry.ecx & !0xf0ff) | (count - 1).min(0xff) | (id_bits(count) << 12),
+        0x8000_0008 => entry.ecx = (entry.ecx & !0xf0ff) | (cores - 1).min(0xff) | (core_bits << 12),
         // AMD's cache leaf: EAX bits 25:14 as in leaf 4.
         0x8000_001d if entry.eax & 0x1f != 0 => {
             let level = (entry.eax >> 5) & 0x7;
-            let sharing = if level >= 3 { count - 1 } else { 0 };
-            entry.eax = (entry.eax & 0x3fff) | (sharing.min(0xfff) << 14);
+            let others = if level >= 3 { sharing - 1 } else { 0 };
+            entry.eax = (entry.eax & 0x3fff) | (others.min(0xfff) << 14);
         }
-        // AMD's topology: extended APIC id; core id with one thread a core; node 0 of 1.
-        0x8000_001e => (entry.eax, entry.ebx, entry.ecx) = (apic_id, apic_id & 0xff, 0),
+        // AMD's topology: extended APIC id; core id with one thread a core; the socket is one node.
+        0x8000_001e => (entry.eax, entry.ebx, entry.ecx) = (apic_id, apic_id & 0xff, socket & 0xff),
         _ => {}
     }
 }

@@ -52,11 +52,18 @@ pub struct Vcpu {
 }
 
 impl Vcpu {
-    /// Creates vCPU `index` with its CPUID and the state of a processor after firmware.
-    pub fn new(vm: &Vm, index: u8, cpuid: &CpuId, buses: Buses, ram: Ram) -> Result<Vcpu, Error> {
+    /// Creates vCPU `index` with its APIC id and CPUID and the state of a processor after firmware.
+    pub fn new(
+        vm: &Vm,
+        index: u8,
+        apic_id: u32,
+        cpuid: &CpuId,
+        buses: Buses,
+        ram: Ram,
+    ) -> Result<Vcpu, Error> {
         let fd = vm
             .fd()
-            .create_vcpu(u64::from(index))
+            .create_vcpu(u64::from(apic_id))
             .map_err(|source| Error::Create { index, source })?;
         fd.set_cpuid2(cpuid)
             .map_err(|source| Error::Cpuid { index, source })?;

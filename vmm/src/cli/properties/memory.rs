@@ -78,8 +78,34 @@ pub const NUMA_NODE: Family = Family {
     option: "numa",
     owner: "node",
     rows: &[&[
-        row("nodeid", "0", "0", "", "number of the node", "0"),
+        row("nodeid", "0-127", "the next", "", "number of the node; from 0, without gaps", "0"),
+        row("cpus", "N[-N]", "all of one node", "", "vCPUs of the node; may be repeated", "0"),
         row("memdev", "ID", "none", "", "the backend that is the node's RAM", "mem0"),
+    ]],
+};
+
+/// `-numa dist`.
+#[rustfmt::skip]
+pub const NUMA_DIST: Family = Family {
+    option: "numa",
+    owner: "dist",
+    rows: &[&[
+        row("src", "NODE", "required", "", "from this node", "0"),
+        row("dst", "NODE", "required", "", "to this one, and back unless that is given too", "1"),
+        row("val", "10-255", "required", "", "distance: 10 is local, 255 no way; 20 where no dist is given", "21"),
+    ]],
+};
+
+/// `-numa cpu`.
+#[rustfmt::skip]
+pub const NUMA_CPU: Family = Family {
+    option: "numa",
+    owner: "cpu",
+    rows: &[&[
+        row("node-id", "NODE", "required", "", "the node of the vCPUs named by the rest", "0"),
+        row("socket-id", "N", "any", "", "vCPUs of this socket", "0"),
+        row("core-id", "N", "any", "", "vCPUs with this number in their socket", "0"),
+        row("thread-id", "0", "any", "", "cores have one thread", "0"),
     ]],
 };
 

@@ -6,6 +6,7 @@ use vm_memory::Bytes;
 use super::super::cpuid;
 use super::*;
 use crate::host::testing::{SIZE, shaky};
+use crate::topology::Topology;
 
 /// Where the guest's program lies.
 const CODE: u64 = 0x1000;
@@ -41,8 +42,8 @@ fn a_guest_waits_for_a_page_and_loses_nothing() {
         ports: Arc::new(Bus::new(BusKind::Ports, faults.clone())),
         mmio: Arc::new(Bus::new(BusKind::Mmio, faults.clone())),
     };
-    let cpuid = cpuid::for_vcpu(&kvm, 0, 1).unwrap();
-    let mut vcpu = Vcpu::new(&vm, 0, &cpuid, buses, ram.clone()).unwrap();
+    let cpuid = cpuid::for_vcpu(&kvm, Topology::default(), 0, true).unwrap();
+    let mut vcpu = Vcpu::new(&vm, 0, 0, &cpuid, buses, ram.clone()).unwrap();
     let mut sregs = vcpu.fd.get_sregs().unwrap();
     (sregs.cs.base, sregs.cs.selector) = (0, 0);
     vcpu.fd.set_sregs(&sregs).unwrap();

@@ -1,0 +1,124 @@
+//! The guest has the nodes that it was given: vCPUs, memory, distances.
+
+use std::time::Duration;
+
+use tests::harness::Result;
+use tests::harness::backing::HUGE_PAGE;
+use tests::harness::hugepages::Pool;
+use tests::harness::maps::{self, Mapping};
+use tests::harness::vm::Launch;
+
+/// How long Ballast may take to end.
+const END: Duration = Duration::from_secs(10);
+const GIB: u64 = 1 << 30;
+
+/// One node as the guest's kernel shows it.
+const SHOW: &str = "cd /sys/devices/system/node/node$N && echo $N: $(cat cpulist), $(cat distance), \
+                    $(($(ls -d memory[0-9]* 2>/dev/null | wc -l) * 0x$(cat ../../memory/block_size_bytes) >> 20))";
+
+/// Node 0 has memory and vCPUs of a socket, node 1 memory across the hole in pages of 1 GiB, node 2 memory only, node 3 a vCPU
+/// only.
+#[test]
+#[ignore = "needs the lab: cargo lab test"]
+fn the_guest_finds_its_nodes() -> Result<()> {
+    let launch = Launch::stock()
+        .args(["-m", "4608", "-smp", "4,sockets=2"])
+        .args(["-object", "memory-backend-ram,id=m0,size=2G"])
+        .args([
+            "-object",
+            "memory-backend-memfd,id=m1,size=2G,hugetlb=on,hugetlbsize=1G",
+        ])
+        .args([
+            "-object",
+            "memory-backend-memfd,id=m2,size=512M,host-nodes=1,policy=preferred",
+        ])
+        .args(["-numa", "node,nodeid=0,cpus=0-1,memdev=m0"])
+        .args(["-numa", "node,nodeid=1,memdev=m1"])
+        .args(["-numa", "node,nodeid=2,memdev=m2"])
+        .args([
+            "-numa",
+            "node,nodeid=3",
+            "-numa",
+            "cpu,node-id=3,socket-id=1,core-id=1",
+        ])
+        .args(["-numa", "cpu,node-id=1,socket-id=1,core-id=0"])
+        .args([
+            "-numa",
+            "dist,src=0,dst=1,val=21",
+            "-numa",
+            "dist,src=1,dst=0,val=31",
+        ])
+        .args([
+            "-numa",
+            "dist,src=0,dst=2,val=40",
+            "-numa",
+            "dist,src=1,dst=2,val=50",
+        ])
+        .args([
+            "-numa",
+            "dist,src=0,dst=3,val=60",
+            "-numa",
+            "dist,src=1,dst=3,val=70",
+        ])
+        .args(["-numa", "dist,src=2,dst=3,val=80"])
+        .qmp();
+    let mut vm = launch.start()?;
+    let mut agent = vm.boot()?;
+    assert_eq!(agent.exec("cat /sys/devices/system/node/online")?.trim(), "0-3");
+    let expected = [
+        "0: 0-1, 10 21 40 60, 2048",
+        "1: 2, 31 10 50 70, 2048",
+        "2: , 40 50 10 80, 512",
+        "3: 3, 60 70 80 10, 0",
+    ];
+    for (node, expected) in expected.iter().enumerate() {
+        let line = agent.exec(&format!("N={node}; {SHOW}"))?;
+        assert_eq!(line.trim(), *expected);
+    }
+    let packages = agent.exec("cat /sys/devices/system/cpu/cpu*/topology/physical_package_id")?;
+    assert_eq!(
+        packages.split_whitespace().collect::<Vec<_>>(),
+        ["0", "0", "1", "1"]
+    );
+    let complaints =
+        agent.exec("dmesg | grep -iE 'not on the same node|srat.*(fail|bad)|firmware bug' || true")?;
+    assert_eq!(complaints.trim(), "");
+    // A write to each node arrives in its backend.
+    agent.fill("everywhere", 7, 1024)?;
+    agent.verify("everywhere")?;
+
+    let pages = |mapping: &Mapping| (mapping.size(), mapping.field("KernelPageSize"));
+    let mut found: Vec<_> = vm.memory()?.iter().map(pages).collect();
+    found.sort_unstable();
+    assert_eq!(found, [(GIB / 2, 4096), (2 * GIB, 4096), (2 * GIB, GIB)]);
+    for mapping in vm.memory()?.iter().filter(|mapping| mapping.size() == GIB / 2) {
+        let line = maps::numa_line(vm.pid(), mapping)?;
+        assert!(line.contains(" prefer:1 "), "{line}");
+    }
+    agent.power_off()?;
+    assert!(vm.wait(END)?.success(), "{}", vm.errors.text());
+    Ok(())
+}
+
+/// A node of huge pages cannot begin in the middle of one.
+#[test]
+#[ignore = "needs the lab: cargo lab test"]
+fn a_node_inside_a_huge_page_is_refused() -> Result<()> {
+    let _pool = Pool::node_2m(0).set(64)?;
+    let mut vm = Launch::tiny()
+        .args(["-object", "memory-backend-ram,id=m0,size=65M"])
+        .args(["-object", "memory-backend-memfd,id=m1,size=128M,hugetlb=on"])
+        .args(["-numa", "node,cpus=0,memdev=m0", "-numa", "node,memdev=m1"])
+        .start()?;
+    assert_eq!(vm.wait(END)?.code(), Some(1));
+    let errors = vm.errors.text();
+    assert!(
+        errors.contains(&format!(
+            "pages of 2 MiB would start at guest address {:#x}",
+            65 << 20
+        )),
+        "{errors}"
+    );
+    assert_eq!(Pool::node_2m(0).pages()?.free, 64, "{HUGE_PAGE}");
+    Ok(())
+}
