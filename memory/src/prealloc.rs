@@ -31,30 +31,43 @@ pub(crate) struct Job<'a> {
     pub(crate) nodes: Option<&'a NodeSet>,
 }
 
-/// A page that could not be had, or a thread.
+/// Why a preallocation did not come to its end.
 #[derive(Debug)]
-pub(crate) struct Failure {
-    /// Index of the job.
-    pub(crate) job: usize,
-    /// Where in the mapping.
-    pub(crate) offset: u64,
-    /// What the kernel said.
-    pub(crate) source: io::Error,
+pub(crate) enum Failure {
+    /// A page could not be had, or a thread.
+    Page {
+        /// Index of the job.
+        job: usize,
+        /// Where in the mapping.
+        offset: u64,
+        /// What the kernel said.
+        source: io::Error,
+    },
+    /// The observer said so.
+    Cancelled {
+        /// What was there by then, of all jobs together.
+        done: ByteSize,
+        /// What should have been.
+        total: ByteSize,
+    },
 }
 
 /// What the workers share.
 struct Work<'a> {
     observer: &'a dyn OpenObserver,
     stop: AtomicBool,
+    cancelled: AtomicBool,
     failure: Mutex<Option<Failure>>,
 }
 
-/// Fills all mappings at the same time. Stops at the first page that cannot be had.
+/// Fills all mappings at the same time. Stops at the first page that cannot be had, and when the observer
+/// says so.
 pub(crate) fn run(jobs: &[Job<'_>], observer: &dyn OpenObserver) -> Result<(), Failure> {
     let ours = sched_getaffinity(None).unwrap_or_else(|_| CpuSet::new());
     let work = Work {
         observer,
         stop: AtomicBool::new(false),
+        cancelled: AtomicBool::new(false),
         failure: Mutex::new(None),
     };
     let done: Vec<AtomicU64> = jobs.iter().map(|_| AtomicU64::new(0)).collect();
@@ -74,7 +87,7 @@ pub(crate) fn run(jobs: &[Job<'_>], observer: &dyn OpenObserver) -> Result<(), F
                 };
                 let thread = thread::Builder::new().name("prealloc".to_owned());
                 if let Err(source) = thread.spawn_scoped(scope, worker) {
-                    work.fail(Failure {
+                    work.fail(Failure::Page {
                         job: index,
                         offset: share.offset,
                         source,
@@ -89,7 +102,17 @@ pub(crate) fn run(jobs: &[Job<'_>], observer: &dyn OpenObserver) -> Result<(), F
         drop(closed);
     });
     let failure = work.failure.into_inner().unwrap_or_else(PoisonError::into_inner);
-    failure.map_or(Ok(()), Err)
+    if let Some(failure) = failure {
+        return Err(failure);
+    }
+    if work.cancelled.into_inner() {
+        let done = done.into_iter().map(AtomicU64::into_inner).sum();
+        return Err(Failure::Cancelled {
+            done: ByteSize::from_bytes(done),
+            total: ByteSize::from_bytes(jobs.iter().map(|job| job.mapping.len()).sum()),
+        });
+    }
+    Ok(())
 }
 
 /// Goes to the CPUs of the worker and says that it is there.
@@ -147,14 +170,22 @@ impl Work<'_> {
         first.get_or_insert(failure);
     }
 
+    fn cancel(&self) {
+        self.stop.store(true, Ordering::Relaxed);
+        self.cancelled.store(true, Ordering::Relaxed);
+    }
+
     fn populate(&self, index: usize, job: &Job<'_>, share: Span, done: &AtomicU64) {
         let chunk = CHUNK.max(job.page.bytes());
         let mut offset = share.offset;
         while offset < share.end() && !self.stop.load(Ordering::Relaxed) {
+            if self.observer.cancelled() {
+                return self.cancel();
+            }
             let len = chunk.min(share.end() - offset);
             if let Err(source) = provide(job, Span { offset, len }) {
                 let job = index;
-                return self.fail(Failure { job, offset, source });
+                return self.fail(Failure::Page { job, offset, source });
             }
             self.report(job, len, done.fetch_add(len, Ordering::Relaxed));
             offset += len;

@@ -19,6 +19,7 @@ use memory::region::Region;
 use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 
 use crate::config::{Config, NumaSpec, SerialSpec};
+use crate::host::signals::EndingSignals;
 use crate::kvm::kick::ExitFlag;
 use crate::kvm::vcpu::{Buses, Vcpu};
 use crate::kvm::vm::Vm;
@@ -114,6 +115,7 @@ pub fn parts(
     config: &Config,
     news: &NewsSender,
     freezer: Freezer,
+    ending: &EndingSignals,
 ) -> Result<(Parts, Vec<(Vcpu, ExitFlag)>), Error> {
     // Everything that can be refused is refused before memory is taken.
     boot::check(&config.boot, config.memory)?;
@@ -121,7 +123,7 @@ pub fn parts(
     let output = serial_output(&config.serial)?;
     kick::install_handler().map_err(Error::Handler)?;
 
-    let ram = Ram::open(config.backends.clone(), &Progress::new(freezer))?;
+    let ram = Ram::open(config.backends.clone(), &Progress::new(freezer, ending))?;
     report_backends(&ram, config);
     let vm = Vm::new(&kvm, ram.clone())?;
     freezer.reached(Stage::Slots);

@@ -17,6 +17,7 @@ use crate::build::{self, Parts};
 use crate::config::Config;
 use crate::control::event::{Event, ShutdownReason};
 use crate::host::bus_error::{BusError, BusErrors, Kind};
+use crate::host::signals::EndingSignals;
 use crate::kvm::kick::ExitFlag;
 use crate::kvm::vcpu::Vcpu;
 use crate::news::{News, NewsSender};
@@ -81,8 +82,13 @@ pub struct Machine {
 
 impl Machine {
     /// Builds the machine of `config`. Its vCPUs wait; [`Machine::cont`] lets them run.
-    pub fn build(config: &Config, news: &NewsSender, freezer: Freezer) -> Result<Machine, build::Error> {
-        let (parts, vcpus) = build::parts(config, news, freezer)?;
+    pub fn build(
+        config: &Config,
+        news: &NewsSender,
+        freezer: Freezer,
+        ending: &EndingSignals,
+    ) -> Result<Machine, build::Error> {
+        let (parts, vcpus) = build::parts(config, news, freezer, ending)?;
         BusErrors::guard(&parts.ram);
         let watch = watch(&parts.ram, &vcpus);
         let threads = VcpuThreads::spawn(vcpus, news).map_err(build::Error::Threads)?;

@@ -64,7 +64,7 @@ fn prepare(config: &Config) -> Result<MainLoop, Box<dyn Error>> {
     let control = Control::bind(config)?;
     freezer.reached(Stage::Sockets);
     let (sender, receiver) = news::channel()?;
-    let mut machine = Machine::build(config, &sender, freezer)?;
+    let mut machine = Machine::build(config, &sender, freezer, &signals)?;
     if !config.start_paused {
         machine.cont()?;
     }

@@ -8,29 +8,32 @@ use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 use memory::backend::{OpenObserver, OpenStage};
 use memory::size::ByteSize;
 
+use crate::host::signals::EndingSignals;
 use crate::stage::{Freezer, Stage};
 
 /// Shows how far the backends are.
 #[derive(Debug)]
-pub struct Progress {
+pub struct Progress<'a> {
     freezer: Freezer,
+    ending: &'a EndingSignals,
     bars: Option<MultiProgress>,
     by_backend: Mutex<BTreeMap<String, ProgressBar>>,
 }
 
-impl Progress {
-    /// Bars when stderr is a terminal, silence otherwise.
-    pub fn new(freezer: Freezer) -> Progress {
+impl<'a> Progress<'a> {
+    /// Bars when stderr is a terminal, silence otherwise. A signal that ends Ballast ends the start.
+    pub fn new(freezer: Freezer, ending: &'a EndingSignals) -> Progress<'a> {
         let bars = stderr().is_terminal().then(MultiProgress::new);
         Progress {
             freezer,
+            ending,
             bars,
             by_backend: Mutex::new(BTreeMap::new()),
         }
     }
 }
 
-impl OpenObserver for Progress {
+impl OpenObserver for Progress<'_> {
     fn stage(&self, backend: &str, stage: OpenStage) {
         tracing::debug!("backend '{backend}': {stage:?}");
         match stage {
@@ -58,5 +61,9 @@ impl OpenObserver for Progress {
         if done == total {
             bar.finish_and_clear();
         }
+    }
+
+    fn cancelled(&self) -> bool {
+        self.ending.is_pending()
     }
 }

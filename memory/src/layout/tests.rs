@@ -84,7 +84,39 @@ fn the_places_below_one_mib_do_not_overlap() {
     }
 }
 
+/// A backend of some pages of one size.
+fn backend() -> impl Strategy<Value = (ByteSize, PageSize)> {
+    prop_oneof![
+        (1_u64..3_000_000).prop_map(|pages| (pages, PageSize::BASE)),
+        (1_u64..3000).prop_map(|pages| (pages, PageSize::HUGE_2M)),
+        (1_u64..6).prop_map(|pages| (pages, PageSize::HUGE_1G)),
+    ]
+    .prop_map(|(pages, page)| (ByteSize::from_bytes(pages * page.bytes()), page))
+}
+
 proptest! {
+    /// Nodes of any sizes and pages: what is placed keeps its pages whole on both sides of the hole, and what is refused would
+    /// not have.
+    #[test]
+    fn pages_stay_whole_around_the_hole(sizes in prop::collection::vec(backend(), 1..6)) {
+        let mut start = 0;
+        let whole = sizes.iter().all(|(size, page)| {
+            let begins = page.floor(start) == start;
+            let end = start + size.bytes();
+            let crosses = start < HOLE_START && end >= HOLE_START;
+            start = if crosses { end + (HOLE_END - HOLE_START) } else { end };
+            begins
+        });
+        let placed = place(&sizes);
+        prop_assert_eq!(placed.is_ok(), whole, "{:?}", &placed);
+        for placement in placed.unwrap_or_default() {
+            let page = sizes[placement.backend].1;
+            for number in [placement.guest.start.0, placement.guest.len, placement.offset] {
+                prop_assert_eq!(page.floor(number), number);
+            }
+        }
+    }
+
     #[test]
     fn every_byte_has_one_place(pieces in prop::collection::vec(1_u64..5000, 1..6)) {
         let sizes: Vec<_> = pieces.iter().map(|count| mib(*count)).collect();

@@ -36,6 +36,8 @@ proptest! {
 /// Remembers what it hears.
 #[derive(Default)]
 struct Ears {
+    /// Cancels when so many bytes are there.
+    enough: Option<u64>,
     stages: Mutex<Vec<(String, OpenStage)>>,
     progress: Mutex<Vec<(String, u64)>>,
 }
@@ -50,6 +52,11 @@ impl OpenObserver for Ears {
             .lock()
             .unwrap()
             .push((backend.to_owned(), done.bytes()));
+    }
+    fn cancelled(&self) -> bool {
+        let progress = self.progress.lock().unwrap();
+        let done = progress.iter().map(|(_, done)| *done).max().unwrap_or(0);
+        self.enough.is_some_and(|enough| done >= enough)
     }
 }
 
@@ -113,12 +120,29 @@ fn a_page_that_cannot_be_had_ends_it() {
         reserve: false,
     })
     .unwrap();
-    let failure = run(&[job("a", &mapping(2), 1), job("b", &short, 2)], &()).unwrap_err();
-    assert_eq!(
-        (failure.job, failure.source.raw_os_error()),
-        (1, Some(libc::EFAULT))
-    );
-    assert!(failure.offset <= 16 << 20, "{failure:?}");
+    match run(&[job("a", &mapping(2), 1), job("b", &short, 2)], &()) {
+        Err(Failure::Page { job, offset, source }) => {
+            assert_eq!((job, source.raw_os_error()), (1, Some(libc::EFAULT)));
+            assert!(offset <= 16 << 20, "{offset}");
+        }
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn stops_when_told() {
+    let large = mapping(256);
+    let ears = Ears {
+        enough: Some(64 << 20),
+        ..Ears::default()
+    };
+    match run(&[job("a", &large, 1)], &ears) {
+        Err(Failure::Cancelled { done, total }) => {
+            assert_eq!((done, total), (ByteSize::mib(64), ByteSize::mib(256)));
+        }
+        other => panic!("{other:?}"),
+    }
+    assert_eq!(proc::smaps(&large).unwrap().size("Rss"), ByteSize::mib(64));
 }
 
 #[test]

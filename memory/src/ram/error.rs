@@ -116,6 +116,14 @@ pub enum RamError {
         /// What the kernel said.
         source: io::Error,
     },
+    /// The preallocation was told to stop.
+    #[error("the preallocation was cancelled when {done} of {total} were there")]
+    Cancelled {
+        /// What was there.
+        done: ByteSize,
+        /// What should have been.
+        total: ByteSize,
+    },
     /// Something that the user typed did not take effect.
     #[error("backend '{id}' has {property}, which did not take effect on {what}{hint}")]
     NotEffective {

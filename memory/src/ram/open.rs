@@ -16,7 +16,7 @@ use crate::host::{numa, thp};
 use crate::layout::{self, Placement};
 use crate::mapping::{Mapping, Span};
 use crate::policy;
-use crate::prealloc::{self, Job};
+use crate::prealloc::{self, Failure, Job};
 use crate::region::Region;
 use crate::size::{ByteSize, PageSize};
 
@@ -229,8 +229,10 @@ fn preallocate(opening: &[Opening<'_>], observer: &dyn OpenObserver) -> Result<(
             nodes: opening.spec.policy.nodes(),
         })
         .collect();
-    prealloc::run(&jobs, observer)
-        .map_err(|failure| prealloc_error(wanted[failure.job], failure.offset, failure.source))
+    prealloc::run(&jobs, observer).map_err(|failure| match failure {
+        Failure::Page { job, offset, source } => prealloc_error(wanted[job], offset, source),
+        Failure::Cancelled { done, total } => RamError::Cancelled { done, total },
+    })
 }
 
 /// On an empty pool the kernel says `EFAULT`, as it does for a full tmpfs: it has no other word for SIGBUS.
