@@ -224,6 +224,31 @@ fn range(start: u64, len: u64) -> GuestRange {
     }
 }
 
+/// Linux numbers nodes in the order of their first CPU, then of their memory.
+#[test]
+fn nodes_are_met_in_the_order_of_their_numbers() {
+    let mut platform = platform(vec![0, 1, 2]);
+    platform.numa = Some(GuestNuma {
+        cpus: vec![3, 1, 3],
+        memory: vec![
+            (range(0, 1 << 30), 0),
+            (range(1 << 32, 1 << 30), 0),
+            (range(5 << 30, 1 << 30), 2),
+            (range(6 << 30, 1 << 30), 4),
+        ],
+        distances: vec![vec![10; 5]; 5],
+    });
+    let area = build(&platform).unwrap();
+    let srat = find(&area, b"SRAT");
+    let cpus: Vec<_> = srat[48..]
+        .chunks(16)
+        .take(5)
+        .map(|entry| (entry[2], entry[3]))
+        .collect();
+    assert_eq!(cpus, [(0, 255), (1, 1), (2, 255), (3, 0), (3, 2)]);
+    assert_eq!(srat[48 + 5 * 16], 1, "memory comes next");
+}
+
 #[test]
 fn nodes_have_their_cpus_memory_and_distances() {
     let mut platform = platform(vec![0, 1, 300]);
@@ -232,11 +257,11 @@ fn nodes_have_their_cpus_memory_and_distances() {
         "no nodes, no tables"
     );
     platform.numa = Some(GuestNuma {
-        cpus: vec![0, 0x0201_0005, 2],
+        cpus: vec![0, 0x0201_0005, 0x0301_0000],
         memory: vec![
             (range(0, 0xC000_0000), 0),
             (range(1 << 32, 1 << 30), 0),
-            (range(5 << 30, 1 << 20), 1),
+            (range(5 << 30, 1 << 20), 0x0201_0005),
         ],
         distances: vec![vec![10, 21, 255], vec![20, 10, 31], vec![255, 31, 10]],
     });
@@ -249,7 +274,10 @@ fn nodes_have_their_cpus_memory_and_distances() {
     // Local APIC 1, whose domain is in two pieces; then the x2APIC.
     assert_eq!(srat[64..80], [0, 16, 5, 1, 1, 0, 0, 0, 0, 0, 1, 2, 0, 0, 0, 0]);
     assert_eq!((srat[80], srat[81]), (2, 24));
-    assert_eq!((word(srat, 84), word(srat, 88), word(srat, 92)), (2, 300, 1));
+    assert_eq!(
+        (word(srat, 84), word(srat, 88), word(srat, 92)),
+        (0x0301_0000, 300, 1)
+    );
     let memory = |at: usize| {
         (
             word(srat, at + 2),
@@ -261,7 +289,7 @@ fn nodes_have_their_cpus_memory_and_distances() {
     assert_eq!((srat[104], srat[105]), (1, 40));
     assert_eq!(memory(104), (0, 0, 0xC000_0000, 1));
     assert_eq!(memory(144), (0, 1 << 32, 1 << 30, 1));
-    assert_eq!(memory(184), (1, 5 << 30, 1 << 20, 1));
+    assert_eq!(memory(184), (0x0201_0005, 5 << 30, 1 << 20, 1));
     let slit = find(&area, b"SLIT");
     assert_eq!((slit[8], long(slit, 36)), (1, 3));
     assert_eq!(slit[44..], [10, 21, 255, 20, 10, 31, 255, 31, 10]);
