@@ -1,0 +1,106 @@
+//! A guest that does nothing but trouble its devices holds up nobody.
+
+use std::io::Write;
+use std::time::{Duration, Instant};
+
+use serde_json::Value;
+use tests::harness::agent::Agent;
+use tests::harness::qmp::Qmp;
+use tests::harness::{Result, Vm, balloon};
+
+use super::{MEBIBYTE, PATIENCE, get};
+
+/// The balloon's configuration space in the guest.
+const CONFIG: &str = "/sys/bus/pci/devices/0000:00:01.0/config";
+/// Its first doorbell in its BAR.
+const DOORBELL: u32 = 0x3000;
+/// How long each flood lasts.
+const FLOOD: Duration = Duration::from_secs(3);
+/// Within which all but a few answers have to come: what is promised on a machine that is not emulated.
+const PROMPT: Duration = Duration::from_millis(50);
+
+/// Asks for this and that while the guest rings a doorbell without end, and while the balloon goes up and down.
+pub(super) fn control_answers<W: Write>(vm: &mut Vm, qmp: &mut Qmp, agent: &mut Agent<W>) -> Result<()> {
+    let data = window(agent)?;
+    let mut other = vm.qmp()?;
+    let flood = agent.ring(CONFIG, data, FLOOD)?;
+    let times = ask_for(&mut other, FLOOD, |_, _| Ok(()))?;
+    report("rings", &times);
+    let count = agent.rung(flood)?;
+    println!("{count} rings in {FLOOD:?}");
+    assert!(count > 100, "only {count} rings");
+
+    let times = ask_for(&mut other, FLOOD, |_, turn| {
+        let target = if turn % 2 == 0 { 100 } else { 190 };
+        balloon::ask(qmp, target * MEBIBYTE)
+    })?;
+    report("moves", &times);
+    balloon::ask(qmp, 192 * MEBIBYTE)?;
+    balloon::wait(qmp, 192 * MEBIBYTE, PATIENCE)?;
+    agent.exec("true")?;
+    let log = vm.errors.text();
+    assert!(log.lines().count() < 20, "a flood shows in the log: {log}");
+    Ok(())
+}
+
+/// Points the window of virtio's configuration access capability (virtio 1.2, §4.1.4.9) at the doorbell; where its data
+/// lies in configuration space.
+fn window<W: Write>(agent: &mut Agent<W>) -> Result<u64> {
+    let text = agent.exec(&format!("hexdump -v -e '1/1 \"%02x\"' -n 256 {CONFIG}"))?;
+    let byte = |at: usize| {
+        let digits = text.trim().get(2 * at..2 * at + 2);
+        let byte = digits.and_then(|digits| usize::from_str_radix(digits, 16).ok());
+        byte.unwrap_or_else(|| panic!("no byte {at} in {text}"))
+    };
+    // The list of capabilities starts at 0x34; a vendor's has id 9, and of virtio's the window has type 5.
+    let next = |at: &usize| Some(byte(at + 1)).filter(|next| *next != 0);
+    let capability = std::iter::successors(Some(byte(0x34)), next)
+        .take(32)
+        .find(|at| byte(*at) == 9 && byte(at + 3) == 5)
+        .unwrap_or_else(|| panic!("no window in {text}"));
+    // BAR 0, then offset and length of the window in it.
+    let words =
+        [0, DOORBELL, 2].map(|word: u32| word.to_le_bytes().map(|byte| format!("\\x{byte:02x}")).concat());
+    agent.exec(&format!(
+        "printf '{}' | dd of={CONFIG} bs=4 seek={} conv=notrunc",
+        words.concat(),
+        capability / 4 + 1
+    ))?;
+    Ok(capability as u64 + 16)
+}
+
+/// How long answers took, in order of size.
+fn ask_for(
+    qmp: &mut Qmp,
+    time: Duration,
+    mut meanwhile: impl FnMut(&mut Qmp, usize) -> Result<()>,
+) -> Result<Vec<Duration>> {
+    let (start, mut times) = (Instant::now(), Vec::new());
+    while start.elapsed() < time {
+        meanwhile(qmp, times.len())?;
+        let start = Instant::now();
+        match times.len() % 4 {
+            0 => qmp.command("query-balloon", Value::Null)?,
+            1 => super::query(qmp)?,
+            2 => get(qmp, "guest-stats")?,
+            _ => qmp.command("query-status", Value::Null)?,
+        };
+        times.push(start.elapsed());
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    times.sort_unstable();
+    Ok(times)
+}
+
+fn report(what: &str, times: &[Duration]) {
+    let at = |percent: usize| times[(times.len() - 1) * percent / 100];
+    println!(
+        "{what}: {} answers, median {:?}, 90 % {:?}, 99 % {:?}, last {:?}",
+        times.len(),
+        at(50),
+        at(90),
+        at(99),
+        at(100)
+    );
+    assert!(at(90) <= PROMPT, "{what}: {times:?}");
+}
