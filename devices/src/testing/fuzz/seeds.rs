@@ -13,6 +13,35 @@ fn balloon(operations: &[&[u8]]) -> Vec<u8> {
     [&[1, 7][..], &operations.concat()].concat()
 }
 
+/// The same for a driver with every feature.
+fn balloon_with_all(operations: &[&[u8]]) -> Vec<u8> {
+    [&[1, 0x3f][..], &operations.concat()].concat()
+}
+
+/// From here on operations are on the statistics and reporting queues; [`DEFLATE`] names the second of them.
+const OTHER_QUEUES: u8 = 0x6d;
+/// In front of every operation on the reporting queue.
+const REPORT: u8 = 0x80;
+/// Asks for statistics.
+const ASK: u8 = 0x6e;
+
+/// A free page at a guest address.
+fn report(address: u64, length: u32, index: u8) -> Vec<u8> {
+    [
+        &[0x22 | REPORT][..],
+        &address.to_le_bytes(),
+        &length.to_le_bytes(),
+        &[index, 0],
+    ]
+    .concat()
+}
+
+/// Writes configuration: the claim in pages, and the poison.
+fn configure(actual: u32, poison: u32) -> Vec<u8> {
+    let fields = [0, actual, 0, poison].map(u32::to_le_bytes);
+    [&[0x64][..], &fields.concat()].concat()
+}
+
 fn describe(index: u16, length: u16, flags: u8, next: u16) -> Vec<u8> {
     let [l0, l1] = length.to_le_bytes();
     let [i, n] = [index, next].map(u16::to_le_bytes);
@@ -84,13 +113,124 @@ pub fn balloon_seeds() -> Vec<Seed> {
             "own-rings",
             balloon(&[&pfns(0, &[0, 1, 2, 3]), &first, serve, &first, serve]),
         ),
-        (
-            "actual-max",
-            balloon(&[&[0x64, 0, 0, 0, 0, 0xff, 0xff, 0xff, 0xff], serve]),
-        ),
+        ("actual-max", balloon(&[&configure(u32::MAX, 0), serve])),
         (
             "reset-in-between",
             balloon(&[&pfns(0, &[512]), &first, &[0x68, 3], serve, &first, serve]),
+        ),
+    ]
+    .into_iter()
+    .chain(statistics_seeds())
+    .chain(reporting_seeds())
+    .collect()
+}
+
+fn statistics_seeds() -> Vec<Seed> {
+    let serve: &[u8] = &[SERVE];
+    let (other, ask): (&[u8], &[u8]) = (&[OTHER_QUEUES], &[ASK]);
+    let first = offer(0, 0);
+    let one =
+        |operation: &[u8]| balloon_with_all(&[other, operation, &first, serve, ask, serve, &first, serve]);
+    vec![
+        ("stats-length-max", one(&describe_far(0x1_0000, u32::MAX))),
+        ("stats-length-one-too-many", one(&describe(0, 2570, 0, 0))),
+        ("stats-all-entries", one(&describe(0, 2560, 0, 0))),
+        ("stats-odd-length", one(&describe(0, 13, 0, 0))),
+        ("stats-empty", one(&describe(0, 0, 0, 0))),
+        ("stats-writable", one(&describe(0, 10, 2, 0))),
+        ("stats-chain-to-itself", one(&describe(0, 10, 1, 0))),
+        ("stats-outside", one(&describe_far((8 << 20) - 5, 10))),
+        (
+            "stats-two-buffers",
+            balloon_with_all(&[
+                other,
+                &describe(0, 10, 0, 0),
+                &describe(1, 20, 0, 0),
+                &first,
+                &offer(0, 1),
+                serve,
+                &first,
+                serve,
+            ]),
+        ),
+        (
+            "stats-head-out-of-table",
+            balloon_with_all(&[other, &offer(0, 16), serve, ask, serve]),
+        ),
+        (
+            "stats-asked-before-there-are-any",
+            balloon_with_all(&[ask, serve, other, &first, serve]),
+        ),
+        // Tag 10, OOM kills: none, then the most there can be, for a balloon that listens to distress.
+        (
+            "stats-distress",
+            [
+                &[9, 0x3f][..],
+                &[0x6f, 0, 2],
+                &[OTHER_QUEUES],
+                &[0x28, 3, 10, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0],
+                &describe(0, 10, 0, 0),
+                &first,
+                serve,
+                &[
+                    0x28, 3, 10, 0, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0, 0, 0, 0, 0, 0,
+                ],
+                &describe(0, 10, 0, 0),
+                &first,
+                serve,
+            ]
+            .concat(),
+        ),
+    ]
+}
+
+fn reporting_seeds() -> Vec<Seed> {
+    let serve: &[u8] = &[SERVE];
+    let other: &[u8] = &[OTHER_QUEUES];
+    let first = offer(REPORT, 0);
+    let one = |operation: &[u8]| balloon_with_all(&[other, operation, &first, serve, &first, serve]);
+    let page = 0x20_0000;
+    vec![
+        ("report-a-page", one(&report(page, 4096, 0))),
+        ("report-crosses-the-end", one(&report((8 << 20) - 4096, 8192, 0))),
+        ("report-outside", one(&report(0xc000_0000, 4096, 0))),
+        ("report-address-wraps", one(&report(u64::MAX - 4095, 8192, 0))),
+        ("report-length-max", one(&report(page, u32::MAX, 0))),
+        ("report-length-zero", one(&report(page, 0, 0))),
+        ("report-ends-inside-pages", one(&report(page + 1, 8190, 0))),
+        (
+            "report-readable",
+            one(&[&[0x20 | REPORT][..], &report(page, 4096, 0)[1..]].concat()),
+        ),
+        ("report-own-rings", one(&report(0, 0x8000, 0))),
+        (
+            "report-with-poison",
+            balloon_with_all(&[
+                other,
+                &configure(0, 0xaaaa_aaaa),
+                &report(page, 4096, 0),
+                &first,
+                serve,
+                &configure(0, 0),
+                &first,
+                serve,
+            ]),
+        ),
+        (
+            "report-and-inflate-halves",
+            balloon_with_all(&[
+                &pfns(0, &[512, 513]),
+                &offer(0, 0),
+                other,
+                &report(page + 8192, 8192, 0),
+                &first,
+                serve,
+            ]),
+        ),
+        // The same index is another queue without statistics.
+        (
+            "report-without-statistics",
+            [&[1, 0x20][..], other, &report(page, 4096, 0), &first, serve].concat(),
         ),
     ]
 }
@@ -101,9 +241,33 @@ fn write(offset: u16, width: u8, value: u64) -> Vec<u8> {
     [&[0x80 | code][..], &offset.to_le_bytes(), &value.to_le_bytes()].concat()
 }
 
+/// One write into configuration space.
+fn config(offset: u16, width: u8, value: u64) -> Vec<u8> {
+    let code = u8::try_from(width.trailing_zeros()).unwrap();
+    [&[4 << 2 | code][..], &offset.to_le_bytes(), &value.to_le_bytes()].concat()
+}
+
+/// A write of [`super::virtio_registers`] into the rings, which begin at 0x1000 in `register_seeds`.
+fn in_ring(offset: u16, value: u64, width: u8) -> Vec<u8> {
+    let code = u8::try_from(width.trailing_zeros()).unwrap();
+    [&[7 << 2 | code][..], &offset.to_le_bytes(), &value.to_le_bytes()].concat()
+}
+
+/// A kick by doorbell.
+fn kick(queue: u16) -> Vec<u8> {
+    [&[6 << 2][..], &queue.to_le_bytes(), &[0; 8]].concat()
+}
+
+/// A reset of the machine.
+fn reset() -> Vec<u8> {
+    [&[0x80 | 7 << 2][..], &[0; 10]].concat()
+}
+
 /// Starting points for [`super::virtio_registers`].
 pub fn register_seeds() -> Vec<Seed> {
     let ready = [
+        // Decode memory, so that there are doorbells.
+        config(4, 2, 6),
         write(0x14, 1, 1),
         write(0x14, 1, 3),
         write(0x08, 4, 1),
@@ -156,6 +320,43 @@ pub fn register_seeds() -> Vec<Seed> {
         (
             "config-write-at-the-end",
             after(&[write(0x2ff8, 8, u64::MAX), write(0x2fff, 1, 1)]),
+        ),
+        (
+            "kicks-between-registers",
+            after(&[
+                in_ring(0x0, 0x1_0000, 8),
+                in_ring(0x8, 1024, 8),
+                in_ring(0x1002, 1, 2),
+                kick(0),
+                write(0x18, 2, 1),
+                kick(0),
+                in_ring(0x1002, 0xffff, 2),
+                kick(0),
+                write(0x20, 8, 0x5000),
+                write(0x14, 1, 0),
+                kick(0),
+                write(0x14, 1, 15),
+            ]),
+        ),
+        (
+            "machine-reset-amid-kicks",
+            after(&[
+                in_ring(0x1002, 1, 2),
+                kick(0),
+                reset(),
+                kick(0),
+                ready.clone(),
+                kick(0),
+            ]),
+        ),
+        (
+            "poison-and-claim",
+            after(&[
+                write(0x2004, 4, 0xffff_ffff),
+                write(0x200c, 4, 0xaaaa_aaaa),
+                write(0x2008, 4, 7),
+                write(0x2000, 8, u64::MAX),
+            ]),
         ),
         (
             "ready-at-once",
