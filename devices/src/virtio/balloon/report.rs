@@ -66,7 +66,8 @@ pub struct BalloonCounters {
     pub failed: u64,
     /// Since start: parts of large backing pages that were reported without the rest of their page.
     pub rounded: u64,
-    /// Huge pages whose reservation in the host's pool was given up with them and not taken again, now.
+    /// Huge pages whose reservation in the host's pool was given up with them and not taken again, now. Those that the
+    /// guest took again without a word, as it does with reported pages, are among them.
     pub unreserved: u64,
     /// Since start: not released because a release was inhibited.
     pub inhibited: u64,

@@ -1,6 +1,6 @@
 use std::sync::Condvar;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use memory::layout::PCI32_WINDOW_START;
 use proptest::prelude::*;
@@ -424,6 +424,31 @@ fn a_broken_ring_asks_for_a_reset() {
     driver.notify(0);
     wait_for("the used chain", || first.used_index() == 1);
     assert!(rig.remote.served.load(Ordering::SeqCst) > served);
+}
+
+/// A device is called when its moment has come, with its queues if they are live, and not again and again.
+#[test]
+fn a_timer_wakes_the_device() {
+    let rig = Rig::new();
+    let driver = rig.driver();
+    let set = |millis| {
+        *rig.remote.timer.lock().unwrap() = Some(Instant::now() + Duration::from_millis(millis));
+        // The worker hears of a timer when something else has happened.
+        rig.remote.event.write(1).unwrap();
+    };
+    let gone = || rig.remote.timer.lock().unwrap().is_none();
+    set(20);
+    wait_for("the timer", gone);
+    let served = || rig.remote.served.load(Ordering::SeqCst);
+    assert_eq!(served(), 0, "there are no queues yet");
+    let [first, second] = rig.queues();
+    driver.start(0, &[&first, &second]);
+    wait_for("the start", || served() == 1);
+    set(20);
+    wait_for("event and timer", || gone() && served() >= 2);
+    std::thread::sleep(Duration::from_millis(50));
+    // Twice, or once where both came together.
+    assert!((2..=3).contains(&served()));
 }
 
 /// Rings that lie outside RAM, over the device's own registers, or askew.
