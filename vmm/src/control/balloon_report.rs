@@ -11,7 +11,6 @@ use devices::virtio::balloon::{
     BalloonCounters, BalloonHandle, BalloonReport, GuestStats, ReportingState, STAT_NAMES,
 };
 use memory::ram::{OpenBackend, Ram};
-use memory::residency::Residency;
 use memory::size::ByteSize;
 use serde_json::{Map, Value, json};
 
@@ -107,15 +106,19 @@ fn statistics(stats: &GuestStats) -> Value {
 /// A backend beside the balloon.
 struct Share<'a> {
     backend: &'a OpenBackend,
-    now: Residency,
+    resident: ByteSize,
     discarded: ByteSize,
 }
 
 impl Share<'_> {
+    fn size(&self) -> ByteSize {
+        self.backend.spec().size
+    }
+
     /// What came back to the guest of what was discarded, at least: more was discarded than the host lacks now. A page that
     /// was discarded twice counts, as one that came back in between.
     fn refaulted(&self) -> ByteSize {
-        let absent = self.now.size.saturating_sub(self.now.resident);
+        let absent = self.size().saturating_sub(self.resident);
         self.discarded.saturating_sub(absent)
     }
 }
@@ -123,13 +126,14 @@ impl Share<'_> {
 fn shares<'a>(handle: &BalloonHandle, ram: &'a Ram) -> io::Result<Vec<Share<'a>>> {
     // Read before what is resident: what is discarded meanwhile shall not look as if it had come back.
     let discarded = handle.discarded_by_backend();
-    let share = |((backend, now), discarded)| Share {
-        backend,
-        now,
-        discarded: ByteSize::from_bytes(discarded),
+    let share = |(backend, discarded): (&'a OpenBackend, u64)| {
+        Ok(Share {
+            backend,
+            resident: backend.resident()?,
+            discarded: ByteSize::from_bytes(discarded),
+        })
     };
-    let parts = ram.backends().iter().zip(ram.residency()?).zip(discarded);
-    Ok(parts.map(share).collect())
+    ram.backends().iter().zip(discarded).map(share).collect()
 }
 
 /// `x-ballast-query-balloon`.
@@ -140,11 +144,11 @@ pub(super) fn query(handle: &BalloonHandle, ram: &Ram) -> io::Result<Value> {
     let mut value = balloon(handle);
     let one = |share: &Share| {
         json!({
-            "id": share.now.backend,
+            "id": share.backend.spec().id,
             "page-size": share.backend.page_size().bytes(),
-            "size": share.now.size.bytes(),
+            "size": share.size().bytes(),
             "discarded": share.discarded.bytes(),
-            "resident": share.now.resident.bytes(),
+            "resident": share.resident.bytes(),
             "refaulted": share.refaulted().bytes(),
             // Why nothing goes back to the host, where that is so.
             "keeps": share.backend.keeps(),
@@ -205,13 +209,13 @@ pub(super) fn long(handle: &BalloonHandle, ram: &Ram) -> String {
                     .map(|why| format!("; gives nothing back: {why}"));
                 let text = format_args!(
                     "{} of {} resident; {} discarded, of it {} or more taken again{}",
-                    share.now.resident,
-                    share.now.size,
+                    share.resident,
+                    share.size(),
                     share.discarded,
                     share.refaulted(),
                     keeps.unwrap_or_default()
                 );
-                line(&format!("backend '{}'", share.now.backend), &text);
+                line(&format!("backend '{}'", share.backend.spec().id), &text);
             }
         }
         Err(error) => line("backends", &format_args!("unknown: {error}")),

@@ -54,13 +54,10 @@ fn people_are_told_why_something_is_off() {
 fn what_was_discarded_and_is_there_came_back() {
     let target = fake();
     let came_back = |discarded, resident| {
-        let mut now = target.ram.residency().unwrap().remove(0);
-        now.resident = ByteSize::mib(resident);
-        let (backend, discarded) = (&target.ram.backends()[0], ByteSize::mib(discarded));
         let share = Share {
-            backend,
-            now,
-            discarded,
+            backend: &target.ram.backends()[0],
+            resident: ByteSize::mib(resident),
+            discarded: ByteSize::mib(discarded),
         };
         share.refaulted().bytes() >> 20
     };
