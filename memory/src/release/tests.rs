@@ -118,6 +118,39 @@ fn the_probe_finds_what_this_kernel_takes() {
     assert!(batch.pidfd(Advice::PopulateWrite).is_none());
 }
 
+/// Older kernels have no call for many pieces: what goes is the same.
+#[test]
+fn without_the_call_every_piece_goes_as_well() {
+    let memfd = rustix::fs::memfd_create(c"ballast-test", rustix::fs::MemfdFlags::CLOEXEC).unwrap();
+    rustix::fs::ftruncate(&memfd, 4 << 20).unwrap();
+    for advice in [Advice::DontNeed, Advice::Remove] {
+        let request = MapRequest {
+            size: ByteSize::mib(4),
+            page: PageSize::BASE,
+            align: None,
+            guest_start: 0,
+            file: (advice == Advice::Remove).then(|| MapFile::own(memfd.as_fd())),
+            reserve: false,
+        };
+        let mapping = Mapping::new(&request).unwrap();
+        mapping.advise(mapping.whole(), Advice::PopulateWrite).unwrap();
+        let held = || {
+            if advice == Advice::Remove {
+                held_by(&memfd).unwrap()
+            } else {
+                crate::proc::smaps(&mapping).unwrap().size("Rss")
+            }
+        };
+        assert_eq!(held(), ByteSize::mib(4));
+        let batch = mapping.batch();
+        batch.dont_need.set(None).unwrap();
+        batch.remove.set(None).unwrap();
+        let released = whole_pages(&mapping, &mut pages(512), PageSize::BASE, Way::Advice(advice));
+        assert_eq!((released.discarded, released.failed), (2 << 20, 0));
+        assert_eq!(held(), ByteSize::mib(2), "{advice:?}");
+    }
+}
+
 proptest! {
     /// Whatever the kernel takes of each call, every byte is given once.
     #[test]
