@@ -1,8 +1,10 @@
-//! What the host has: nodes, huge page pools, KSM, transparent huge pages. Read only.
+//! What the host has: nodes, huge page pools, KSM, transparent huge pages, pressure. Read only.
 
 pub mod hugepages;
 pub mod ksm;
+pub mod meminfo;
 pub mod numa;
+pub mod pressure;
 pub mod thp;
 
 use std::fs;

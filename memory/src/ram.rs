@@ -6,7 +6,8 @@ mod open;
 mod shortage;
 
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use vm_memory::{GuestAddress, GuestMemoryMmap};
 
@@ -19,7 +20,7 @@ use crate::partial::Partial;
 use crate::range::GuestRange;
 use crate::region::Region;
 use crate::release::Releaser;
-use crate::residency::Residency;
+use crate::residency::{Residency, Sample};
 use crate::size::{ByteSize, PageSize};
 
 pub use error::RamError;
@@ -36,6 +37,8 @@ struct Inner {
     memory: GuestMemoryMmap<()>,
     regions: Vec<Region>,
     backends: Vec<OpenBackend>,
+    /// The last that was read.
+    sample: Mutex<Option<Arc<Sample>>>,
 }
 
 /// A backend that is part of the guest.
@@ -147,6 +150,24 @@ impl Ram {
         self.0.backends.iter().map(read).collect()
     }
 
+    /// What the host held for each backend at most `age` ago. Reading it makes the kernel walk all page tables, so that who asks
+    /// often is answered from what was read before.
+    ///
+    /// # Errors
+    /// As [`Ram::residency`].
+    pub fn sample(&self, age: Duration) -> io::Result<Arc<Sample>> {
+        let mut last = self.0.sample.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(sample) = last.as_ref().filter(|sample| sample.at.elapsed() <= age) {
+            return Ok(Arc::clone(sample));
+        }
+        let sample = Arc::new(Sample {
+            at: Instant::now(),
+            backends: self.residency()?,
+        });
+        *last = Some(Arc::clone(&sample));
+        Ok(sample)
+    }
+
     /// The guest address at a host address, and the index of its backend; `None` when the address is not guest RAM.
     #[must_use]
     pub fn locate(&self, host_address: u64) -> Option<(GuestAddress, usize)> {
@@ -243,7 +264,7 @@ impl OpenBackend {
     /// # Errors
     /// When /proc or the backing file cannot be read.
     pub fn residency(&self) -> io::Result<Residency> {
-        Residency::read(&self.spec.id, self.source.as_ref(), &self.mapping)
+        Residency::read(&self.spec, self.source.as_ref(), &self.mapping)
     }
 }
 

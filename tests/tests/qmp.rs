@@ -185,6 +185,7 @@ fn state(qmp: &mut Qmp, vm: &Vm) -> Result<()> {
         "human-monitor-command",
         "x-ballast-query-memory",
         "x-ballast-query-faults",
+        "x-ballast-query-host",
     ] {
         assert!(names.contains(&name), "{name} is not in {names:?}");
     }
@@ -197,6 +198,16 @@ fn state(qmp: &mut Qmp, vm: &Vm) -> Result<()> {
         assert_eq!(vcpu["props"]["core-id"], index);
         let thread = format!("/proc/{}/task/{}", vm.pid(), vcpu["thread-id"]);
         assert!(Path::new(&thread).exists(), "{thread}");
+    }
+    let host = ask("x-ballast-query-host")?;
+    let nodes: Vec<_> = host["nodes"].as_array().into_iter().flatten().collect();
+    assert_eq!(nodes.len(), 2, "{host}");
+    for (index, node) in nodes.iter().enumerate() {
+        assert_eq!(
+            (&node["node"], &node["distances"][index]),
+            (&json!(index), &json!(10))
+        );
+        assert!(node["free"].as_u64() < node["total"].as_u64(), "{node}");
     }
     let memdev = ask("query-memdev")?;
     assert_eq!(memdev.as_array().map(Vec::len), Some(1), "{memdev}");

@@ -193,8 +193,8 @@ pub fn parts(
 /// The nodes with the pieces that their backends have in the guest.
 fn guest_numa(numa: &NumaSpec, ram: &Ram) -> GuestNuma {
     let piece = |region: &Region| {
-        let node = numa.backends.get(region.backend())?;
-        Some((region.guest(), *node))
+        let backend = ram.backends().get(region.backend())?;
+        Some((region.guest(), backend.spec().guest_node))
     };
     GuestNuma {
         cpus: numa.vcpus.clone(),

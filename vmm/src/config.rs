@@ -86,29 +86,25 @@ pub struct QmpSpec {
     pub path: PathBuf,
 }
 
-/// The guest's NUMA nodes, numbered from 0.
+/// The guest's NUMA nodes, numbered from 0. Their memory is told by the backends.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NumaSpec {
     /// The node of each vCPU.
     pub vcpus: Vec<u32>,
-    /// The node of each backend, in the order of [`Config::backends`].
-    pub backends: Vec<u32>,
     /// From each node (row) to each node (column).
     pub distances: Vec<Vec<u8>>,
 }
 
 impl NumaSpec {
-    fn new(nodes: NumaPlan, backends: &[usize]) -> NumaSpec {
+    fn new(nodes: NumaPlan) -> NumaSpec {
         let NumaPlan { nodes, distances } = nodes;
         let mut vcpus: Vec<(u8, u32)> = (0..)
             .zip(&nodes)
             .flat_map(|(id, node)| node.vcpus.iter().map(move |vcpu| (*vcpu, id)))
             .collect();
         vcpus.sort_unstable();
-        let number = |node: &usize| u32::try_from(*node).unwrap_or(u32::MAX);
         NumaSpec {
             vcpus: vcpus.into_iter().map(|(_, node)| node).collect(),
-            backends: backends.iter().map(number).collect(),
             distances,
         }
     }
@@ -176,7 +172,7 @@ impl Config {
         Ok(Config {
             name: args.name,
             topology,
-            numa: (nodes.nodes.len() > 1).then(|| NumaSpec::new(nodes, &memory.nodes)),
+            numa: (nodes.nodes.len() > 1).then(|| NumaSpec::new(nodes)),
             memory: memory.size,
             backends: memory.backends,
             boot: BootSpec {

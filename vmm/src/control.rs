@@ -30,6 +30,7 @@ mod balloon_report;
 mod client;
 pub mod command;
 pub mod event;
+pub(crate) mod host_report;
 mod limit;
 mod lines;
 mod listeners;

@@ -36,6 +36,8 @@ pub struct BackendSpec {
     pub strict: bool,
     /// Whether core dumps of the VMM hold the memory.
     pub dump: bool,
+    /// The guest's node that it is the memory of.
+    pub guest_node: u32,
 }
 
 impl BackendSpec {
@@ -55,6 +57,7 @@ impl BackendSpec {
             policy: HostPolicy::Default,
             strict: false,
             dump: true,
+            guest_node: 0,
         }
     }
 }

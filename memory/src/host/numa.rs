@@ -161,6 +161,13 @@ pub fn cpus(nodes: &NodeSet) -> CpuSet {
     cpus_in(Path::new(NODES), nodes)
 }
 
+/// The CPUs of a node as the kernel lists them (`0-3,8`); empty where it only has memory.
+#[must_use]
+pub fn cpu_list(node: u32) -> String {
+    let list = fs::read_to_string(format!("{NODES}/node{node}/cpulist")).unwrap_or_default();
+    list.trim().to_owned()
+}
+
 fn cpus_in(root: &Path, nodes: &NodeSet) -> CpuSet {
     let mut cpus = CpuSet::new();
     for node in nodes.iter() {

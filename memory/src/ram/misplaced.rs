@@ -4,7 +4,6 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::io;
 
-use super::OpenBackend;
 use crate::backend::{BackendSpec, HostPolicy};
 use crate::mapping::Mapping;
 use crate::policy;
@@ -51,15 +50,5 @@ impl fmt::Display for Misplaced {
             comma = ", ";
         }
         Ok(())
-    }
-}
-
-impl OpenBackend {
-    /// What lies now where the policy does not want it.
-    ///
-    /// # Errors
-    /// When /proc cannot be read.
-    pub fn misplaced(&self) -> io::Result<Option<Misplaced>> {
-        Misplaced::find(&self.spec, &self.mapping, self.spec.prealloc)
     }
 }

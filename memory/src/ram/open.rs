@@ -1,6 +1,7 @@
 //! The start of RAM, in its one right order.
 
 use std::io;
+use std::sync::Mutex;
 
 use rustix::process::Resource;
 use vm_memory::{GuestMemoryMmap, GuestRegionMmap};
@@ -362,6 +363,7 @@ fn assemble(backends: Vec<OpenBackend>, placements: &[Placement]) -> Result<Inne
         memory,
         regions,
         backends,
+        sample: Mutex::default(),
     })
 }
 

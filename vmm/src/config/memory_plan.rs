@@ -94,8 +94,6 @@ pub(super) struct Plan {
     pub(super) size: ByteSize,
     /// In the order of guest addresses.
     pub(super) backends: Vec<BackendSpec>,
-    /// The node of each backend.
-    pub(super) nodes: Vec<usize>,
 }
 
 pub(super) fn plan(args: &Args, nodes: &[Node], warnings: &mut Vec<String>) -> Result<Plan, MemoryError> {
@@ -118,18 +116,14 @@ pub(super) fn plan(args: &Args, nodes: &[Node], warnings: &mut Vec<String>) -> R
         named => (named.iter().map(|(node, object)| (*node, (*object).clone()))).collect(),
     };
     let size = check_size(args, &objects)?;
-    let (nodes, backends) = objects
+    let backends: Vec<_> = objects
         .into_iter()
-        .map(|(node, object)| (node, complete(object, args)))
-        .unzip::<_, _, Vec<_>, Vec<_>>();
+        .map(|(node, object)| complete(node, object, args))
+        .collect();
     for spec in &backends {
         spec.check()?;
     }
-    Ok(Plan {
-        size,
-        backends,
-        nodes,
-    })
+    Ok(Plan { size, backends })
 }
 
 /// The sum of the backends, which is what `-m` says.
@@ -221,7 +215,7 @@ fn default_backend(args: &Args) -> Result<ObjectArg, MemoryError> {
 }
 
 /// Fills in what the object did not say. What it did say wins over the machine-wide options, as with QEMU.
-fn complete(object: ObjectArg, args: &Args) -> BackendSpec {
+fn complete(node: usize, object: ObjectArg, args: &Args) -> BackendSpec {
     let machine = || args.machine.iter().rev();
     let mem_lock = args
         .overcommit
@@ -248,6 +242,7 @@ fn complete(object: ObjectArg, args: &Args) -> BackendSpec {
         dump: (object.dump)
             .or(machine().find_map(|machine| machine.dump_guest_core))
             .unwrap_or(true),
+        guest_node: u32::try_from(node).unwrap_or(u32::MAX),
         ..BackendSpec::new(object.id, object.kind, object.size)
     }
 }

@@ -9,6 +9,7 @@ use memory::size::ByteSize;
 use serde_json::{Value, json};
 
 use super::balloon_report;
+use super::host_report;
 use super::memory_report;
 use super::monitor;
 use super::qmp::{self, Arguments, Class, Failure};
@@ -40,6 +41,7 @@ pub const NAMES: &[&str] = &[
     "x-ballast-query-memory",
     "x-ballast-query-balloon",
     "x-ballast-query-faults",
+    "x-ballast-query-host",
 ];
 
 type Answer = Result<Value, Failure>;
@@ -118,6 +120,7 @@ pub fn execute(target: &mut dyn Target, name: &str, mut arguments: Arguments) ->
             balloon_report::query(balloon(target)?, target.ram()).map_err(|error| failed(&error))
         }
         "x-ballast-query-faults" => arguments.finish().map(|()| faults(target)),
+        "x-ballast-query-host" => arguments.finish().map(|()| host_report::host()),
         _ => Err(Failure {
             class: Class::CommandNotFound,
             desc: format!("The command {name} has not been found").into(),

@@ -5,6 +5,7 @@
 
 use std::fmt::Write;
 use std::io;
+use std::time::Duration;
 
 use devices::virtio::balloon::BalloonHandle;
 use memory::backend::{BackendKind, Lock, Thp};
@@ -91,20 +92,67 @@ pub(super) fn memdev_text(ram: &Ram) -> String {
     text
 }
 
+/// How old what is said about resident memory may be.
+const MAX_AGE: Duration = Duration::from_secs(1);
+
+/// `info placement`: a line for each backend, and one for each host node that has some of it.
+pub(super) fn placement_text(ram: &Ram) -> String {
+    let sample = match ram.sample(MAX_AGE) {
+        Ok(sample) => sample,
+        Err(error) => return format!("Error: cannot read what the host holds: {error}\n"),
+    };
+    let mut text = String::new();
+    for (backend, now) in ram.backends().iter().zip(&sample.backends) {
+        let spec = backend.spec();
+        // Writing to a String cannot fail.
+        let _ = writeln!(
+            text,
+            "guest node {}, backend {}: {}, policy {}",
+            spec.guest_node,
+            spec.id,
+            backend.effective(),
+            backend.effective().policy
+        );
+        for node in &now.nodes {
+            let _ = writeln!(
+                text,
+                "  host node {}: {} in pages of {}",
+                node.node, node.bytes, node.page_size
+            );
+        }
+        let misplaced = match spec.policy.nodes() {
+            Some(_) => format!(", misplaced {}", now.misplaced),
+            None => String::new(),
+        };
+        let _ = writeln!(
+            text,
+            "  resident {}, transparent huge {}, swapped {}, merged {}, locked {}{misplaced}",
+            now.resident,
+            now.transparent_huge,
+            now.swapped,
+            now.merged,
+            if backend.effective().lock { "yes" } else { "no" },
+        );
+    }
+    text
+}
+
 /// `x-ballast-query-memory`.
 ///
 /// # Errors
 /// When /proc cannot be read.
 pub(super) fn memory(ram: &Ram, balloon: Option<&BalloonHandle>) -> io::Result<Value> {
-    let now = ram.residency()?;
+    let sample = ram.sample(MAX_AGE)?;
+    let now = &sample.backends;
     let resident: u64 = now.iter().map(|backend| backend.resident.bytes()).sum();
     let backends: Vec<Value> = ram
         .backends()
         .iter()
-        .zip(&now)
+        .zip(now)
         .map(|(backend, now)| report(backend, now))
         .collect();
     Ok(json!({
+        "age-ms": u64::try_from(sample.at.elapsed().as_millis()).unwrap_or(u64::MAX),
         "size": ram.size().bytes(),
         "resident": resident,
         "backends": backends,
@@ -116,17 +164,14 @@ pub(super) fn memory(ram: &Ram, balloon: Option<&BalloonHandle>) -> io::Result<V
 fn report(backend: &OpenBackend, now: &Residency) -> Value {
     let spec = backend.spec();
     // Null where there is no policy with nodes to compare with.
-    let misplaced = spec.policy.nodes().map(|_| {
-        let found = backend.misplaced().ok().flatten();
-        let nodes = found.map(|found| found.nodes).unwrap_or_default();
-        nodes.values().map(|bytes| bytes.bytes()).sum::<u64>()
-    });
+    let misplaced = spec.policy.nodes().map(|_| now.misplaced.bytes());
     let node = |node: &memory::residency::NodeResidency| json!({ "node": node.node, "page-size": node.page_size.bytes(), "bytes": node.bytes.bytes() });
     let pool = backend.shortage().map(|pool| {
         json!({ "page-size": pool.page.bytes(), "total": pool.total, "free": pool.free, "reserved": pool.reserved })
     });
     json!({
         "id": spec.id,
+        "guest-node": spec.guest_node,
         "size": now.size.bytes(),
         "page-size": backend.page_size().bytes(),
         // Null where nothing was asked and the kind's default holds.

@@ -7,6 +7,7 @@ use memory::size::{ByteSize, SizeUnit};
 
 use super::balloon_report;
 use super::command::{balloon, failed, set_balloon};
+use super::host_report;
 use super::memory_report;
 use super::qmp::Failure;
 use super::target::Target;
@@ -52,10 +53,12 @@ const INFOS: &[Help] = &[
     help(&["balloon"], "[-v]", "show balloon information (-v: all there is to know)"),
     help(&["cpus"], "", "show infos for each CPU"),
     help(&["guest-stats"], "", "show what the guest told last about its memory"),
+    help(&["host"], "", "show the host's nodes, huge pages, swap and pressure"),
     help(&["ksm"], "", "show what merging equal pages has gained"),
     help(&["kvm"], "", "show KVM information"),
     help(&["memdev"], "", "show memory backends"),
     help(&["name"], "", "show the current VM name"),
+    help(&["placement"], "", "show where the guest's memory lies on the host"),
     help(&["status"], "", "show the current VM status"),
     help(&["version"], "", "show the version"),
 ];
@@ -169,10 +172,12 @@ fn info(target: &dyn Target, words: &[&str]) -> String {
             balloon.request_stats();
             balloon_report::stats_text(balloon)
         }),
+        ["host"] => host_report::text(),
         ["ksm"] => memory_report::ksm_text(target.ram()),
         ["kvm"] => "kvm support: enabled\n".to_owned(),
         ["memdev"] => memory_report::memdev_text(target.ram()),
         ["name"] => target.name().map(|name| format!("{name}\n")).unwrap_or_default(),
+        ["placement"] => memory_report::placement_text(target.ram()),
         ["status"] => show_status(target.run_state()),
         ["version"] => concat!(env!("CARGO_PKG_VERSION"), "\n").to_owned(),
         [word, _, ..] if find(INFOS, word).is_some() => format!(

@@ -76,3 +76,18 @@ fn ksm_says_why_nothing_is_gained() {
         "this guest: ksm_merging_pages=5 ksm_zero_pages=1 ksm_rmap_items=9 ksm_process_profit=-64\n"
     );
 }
+
+#[test]
+fn placement_is_told_by_backend_and_node() {
+    let target = fake();
+    let text = placement_text(&target.ram);
+    let first = "guest node 0, backend ram: 64 MiB of anonymous memory, pages of 4 KiB, policy ";
+    assert!(text.starts_with(first), "{text}");
+    assert!(
+        text.contains("\n  resident 0 bytes, transparent huge 0 bytes, "),
+        "{text}"
+    );
+    let report = memory(&target.ram, target.balloon.as_ref()).unwrap();
+    assert!(report["age-ms"].as_u64().unwrap() < 60_000);
+    assert_eq!(report["backends"][0]["guest-node"], 0);
+}
