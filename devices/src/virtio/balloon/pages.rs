@@ -48,6 +48,16 @@ struct Deflate {
     resume: Option<Instant>,
 }
 
+/// How far the host has provided the pages of a deflate.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Supply {
+    All,
+    /// There are more to take, after other work.
+    More,
+    /// The host has none.
+    Short,
+}
+
 impl Pages {
     pub(super) fn new(ram: Ram, shared: Arc<Shared>) -> Pages {
         Pages {
@@ -93,7 +103,8 @@ impl Pages {
         self.deflate.resume = self.deflate.resume.filter(|resume| *resume > now);
     }
 
-    /// Serves the deflate queue: the driver takes pages back. Returns whether it has to wait for the host.
+    /// Serves the deflate queue: the driver takes pages back. Returns whether it has to wait for pages that the host does
+    /// not have.
     pub(super) fn deflate(
         &mut self,
         memory: &Memory,
@@ -104,12 +115,15 @@ impl Pages {
         if self.deflate.pages.is_empty() {
             self.begin_deflate(memory, queue, faults)?;
         }
-        let (provided, short) = self.provide();
+        let pause = match self.provide() {
+            Supply::All => None,
+            Supply::More => Some(Duration::ZERO),
+            Supply::Short => Some(RETRY),
+        };
         // A driver that need not tell us may be using the pages already.
-        if !provided && self.must_tell_host {
-            let pause = if short { RETRY } else { Duration::ZERO };
+        if let Some(pause) = pause.filter(|_| self.must_tell_host) {
             self.deflate.resume = Some(Instant::now() + pause);
-            return Ok(short);
+            return Ok(pause > Duration::ZERO);
         }
         self.deflate.pages.clear();
         self.deflate.resume = None;
@@ -194,20 +208,20 @@ impl Pages {
         Ok(())
     }
 
-    /// Takes the pages of the deflate from the host. Returns whether all are there, and whether the host is out of pages.
-    fn provide(&mut self) -> (bool, bool) {
+    /// Takes the pages of the deflate from the host.
+    fn provide(&mut self) -> Supply {
         let mut taken = 0;
         while let Some(page) = self.deflate.pages.last() {
             if taken >= AT_ONCE {
-                return (false, false);
+                return Supply::More;
             }
             if !self.host.take(*page) {
-                return (false, true);
+                return Supply::Short;
             }
             taken += page.len;
             self.deflate.pages.pop();
         }
-        (true, false)
+        Supply::All
     }
 
     fn forget(&mut self) {
