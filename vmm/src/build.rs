@@ -281,3 +281,6 @@ fn keeps_all(ram: &Ram) -> Option<String> {
         .map(|backend| Some(format!("backend '{}': {}", backend.spec().id, backend.keeps()?)));
     Some(reasons.collect::<Option<Vec<_>>>()?.join("; "))
 }
+
+#[cfg(test)]
+mod tests;
