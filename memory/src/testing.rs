@@ -140,7 +140,11 @@ impl Settings {
         };
         for (name, value) in values {
             let path = format!("{directory}/{name}");
-            this.before.push((path.clone(), read(&path)));
+            let before = read(&path);
+            // Of `always [madvise] never` only the word in brackets can be written back.
+            let chosen = before.split_once('[').and_then(|(_, rest)| rest.split_once(']'));
+            let before = chosen.map_or(before.as_str(), |(word, _)| word).to_owned();
+            this.before.push((path.clone(), before));
             fs::write(&path, value)
                 .unwrap_or_else(|error| panic!("cannot set {path}, needs root or the lab: {error}"));
         }

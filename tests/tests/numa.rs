@@ -156,3 +156,26 @@ impl Drop for Reservation {
         }
     }
 }
+
+/// `ballast doctor` finds a KVM and both nodes, and changes nothing.
+#[test]
+#[ignore = "needs the lab: cargo lab test"]
+fn the_doctor_finds_both_nodes() -> Result<()> {
+    let _pool = NODE_1.set(16)?;
+    let program = std::env::var_os(tests::harness::vm::PROGRAM).unwrap_or_else(|| "ballast".into());
+    let output = std::process::Command::new(&program)
+        .arg("doctor")
+        .output()
+        .map_err(Error::file("run", Path::new(&program)))?;
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{text}");
+    assert!(text.starts_with("ok    kvm         usable, "), "{text}");
+    for part in [
+        "node 0 has CPUs ",
+        "; node 1 has CPUs ",
+        "node 0: 0 of 0, node 1: 16 of 16",
+    ] {
+        assert!(text.contains(part), "{part} in {text}");
+    }
+    Ok(())
+}

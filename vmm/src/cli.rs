@@ -94,6 +94,8 @@ pub enum Error {
 pub enum Command {
     /// Start a guest.
     Run(Args),
+    /// Say what this machine has for guests.
+    Doctor,
     /// Print this text.
     Help(String),
     /// Print the version.
@@ -200,6 +202,12 @@ pub fn parse(args: impl IntoIterator<Item = OsString>) -> Result<Command, Error>
     let first = first.to_string_lossy();
     match &*first {
         "run" => run(words.collect()),
+        "doctor" => match words.next() {
+            None => Ok(Command::Doctor),
+            Some(word) => Err(Error::StrayWord {
+                word: word.to_string_lossy().into_owned(),
+            }),
+        },
         "help" => Ok(Command::Help(match words.next() {
             Some(word) if word == "run" => help::run(),
             _ => help::program(),

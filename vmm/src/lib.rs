@@ -11,6 +11,7 @@ pub mod build;
 pub mod cli;
 pub mod config;
 pub mod control;
+pub mod doctor;
 pub mod event_loop;
 pub mod gate;
 pub mod host;

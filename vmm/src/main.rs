@@ -8,6 +8,7 @@ use tracing_subscriber::EnvFilter;
 use vmm::cli::{self, Command};
 use vmm::config::Config;
 use vmm::control::Control;
+use vmm::doctor::Diagnosis;
 use vmm::event_loop::MainLoop;
 use vmm::host::bus_error::BusErrors;
 use vmm::host::signals::EndingSignals;
@@ -25,6 +26,15 @@ fn main() -> ExitCode {
         Ok(Command::Help(text)) => {
             print!("{text}");
             ExitCode::SUCCESS
+        }
+        Ok(Command::Doctor) => {
+            let diagnosis = Diagnosis::make();
+            print!("{diagnosis}");
+            if diagnosis.is_fit() {
+                ExitCode::SUCCESS
+            } else {
+                ExitCode::from(NOT_STARTED)
+            }
         }
         Ok(Command::Version) => {
             println!("ballast {}", env!("CARGO_PKG_VERSION"));

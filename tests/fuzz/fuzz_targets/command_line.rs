@@ -21,7 +21,7 @@ fuzz_target!(|data: &[u8]| {
             Err(error) => check_error(&error),
         },
         Ok(Command::Help(text)) => assert!(!text.is_empty()),
-        Ok(Command::Version) => {}
+        Ok(Command::Version | Command::Doctor) => {}
         Err(error) => check_error(&error),
     }
 });

@@ -48,6 +48,7 @@ pub(super) fn program() -> String {
         "Ballast {}: a KVM virtual machine monitor for people who care where guest memory is.\n\n\
          Usage:\n  \
          ballast run OPTIONS   start a guest; 'ballast run --help' lists the options\n  \
+         ballast doctor        say what this machine has for guests, and what to do\n  \
          ballast --version     print the version\n  \
          ballast --help        print this text\n\n\
          Example:\n  {}\n",
