@@ -15,7 +15,7 @@ const CONFIG: &str = "/sys/bus/pci/devices/0000:00:01.0/config";
 /// Its first doorbell in its BAR.
 const DOORBELL: u32 = 0x3000;
 /// How long each flood lasts.
-const FLOOD: Duration = Duration::from_secs(3);
+const FLOOD: Duration = Duration::from_secs(2);
 /// Within which all but a few answers have to come: what is promised on a machine that is not emulated.
 const PROMPT: Duration = Duration::from_millis(50);
 

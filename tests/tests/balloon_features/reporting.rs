@@ -14,17 +14,17 @@ use tests::harness::{Result, Vm, balloon};
 
 use super::{MEBIBYTE, PATIENCE, query};
 
-const RAM: u64 = 160;
+const RAM: u64 = 128;
 /// What the guest writes and frees, in MiB.
-const PATTERN: usize = 64;
+const PATTERN: usize = 40;
 /// What it keeps all the while.
-const KEPT: usize = 16;
+const KEPT: usize = 8;
 
 #[test]
 #[ignore = "needs the lab: cargo lab test"]
 fn reported_anonymous_memory_goes() -> Result<()> {
     let (vm, mut agent, mut qmp) = boot(Backing::Anonymous, "")?;
-    reported_memory_goes(Backing::Anonymous, &vm, &mut agent, &mut qmp, 90)
+    reported_memory_goes(Backing::Anonymous, &vm, &mut agent, &mut qmp, 80)
 }
 
 #[test]
@@ -32,7 +32,7 @@ fn reported_anonymous_memory_goes() -> Result<()> {
 fn reported_pages_of_a_memfd_go_from_a_guest_that_clears_them() -> Result<()> {
     let (vm, mut agent, mut qmp) = boot(Backing::Memfd, "init_on_free=1")?;
     assert_eq!(query(&mut qmp)?["poison-value"], 0);
-    reported_memory_goes(Backing::Memfd, &vm, &mut agent, &mut qmp, 90)
+    reported_memory_goes(Backing::Memfd, &vm, &mut agent, &mut qmp, 80)
 }
 
 #[test]
@@ -78,7 +78,8 @@ fn boot(kind: Backing, words: &str) -> Result<(Vm, Agent<ChildStdin>, Qmp)> {
     Ok((vm, agent, qmp))
 }
 
-/// What the guest frees, the host gets, at least so many percent of it; what it keeps stays as it is.
+/// What the guest frees, the host gets, at least so many percent of it, for the guest's kernel keeps some pages at hand and
+/// reports whole blocks of 2 MiB only; what it keeps stays as it is.
 fn reported_memory_goes<W: Write>(
     kind: Backing,
     vm: &Vm,
