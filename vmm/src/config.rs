@@ -11,6 +11,7 @@ use memory::size::ByteSize;
 use self::numa_plan::NumaPlan;
 use crate::cli::Args;
 use crate::cli::channel::{MonitorArg, QmpArg, SerialArg};
+use crate::machine::VcpuPlace;
 use crate::topology::Topology;
 
 pub use self::balloon::BalloonMismatch;
@@ -188,6 +189,16 @@ impl Config {
             verbose: args.verbose,
             warnings,
         })
+    }
+
+    /// Where a vCPU is in the guest.
+    pub fn place(&self, vcpu: u8) -> VcpuPlace {
+        let numa = self.numa.as_ref();
+        VcpuPlace {
+            socket: self.topology.socket(vcpu),
+            core: self.topology.core(vcpu),
+            node: numa.and_then(|numa| numa.vcpus.get(usize::from(vcpu)).copied()),
+        }
     }
 
     /// Whether the cores of each socket are in one node, so that they can share a cache.

@@ -53,6 +53,19 @@ pub struct VcpuInfo {
     pub index: u8,
     /// Kernel thread id.
     pub thread_id: i32,
+    /// Where it is in the guest.
+    pub place: VcpuPlace,
+}
+
+/// Where a vCPU is in the guest.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct VcpuPlace {
+    /// Its socket.
+    pub socket: u8,
+    /// Its number in the socket.
+    pub core: u8,
+    /// Its NUMA node, where the guest has several.
+    pub node: Option<u32>,
 }
 
 /// How a machine ended.
@@ -91,7 +104,8 @@ impl Machine {
         let (parts, vcpus) = build::parts(config, news, freezer, ending)?;
         BusErrors::guard(&parts.ram);
         let watch = watch(&parts.ram, &vcpus);
-        let threads = VcpuThreads::spawn(vcpus, news).map_err(build::Error::Threads)?;
+        let threads =
+            VcpuThreads::spawn(vcpus, |vcpu| config.place(vcpu), news).map_err(build::Error::Threads)?;
         let machine = Machine {
             name: config.name.clone(),
             run_state: RunState::Prelaunch,

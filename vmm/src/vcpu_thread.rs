@@ -11,7 +11,7 @@ use devices::action::Action;
 use crate::gate::Gate;
 use crate::kvm::kick::{ExitFlag, Kicker};
 use crate::kvm::vcpu::{Exit, Vcpu};
-use crate::machine::VcpuInfo;
+use crate::machine::{VcpuInfo, VcpuPlace};
 use crate::news::{News, NewsSender};
 use crate::starvation::Starvation;
 
@@ -30,8 +30,12 @@ pub struct VcpuThreads {
 }
 
 impl VcpuThreads {
-    /// Starts a thread for each vCPU, named as in QEMU.
-    pub fn spawn(vcpus: Vec<(Vcpu, ExitFlag)>, news: &NewsSender) -> io::Result<VcpuThreads> {
+    /// Starts a thread for each vCPU, named as in QEMU. `place` says where a vCPU is in the guest.
+    pub fn spawn(
+        vcpus: Vec<(Vcpu, ExitFlag)>,
+        place: impl Fn(u8) -> VcpuPlace,
+        news: &NewsSender,
+    ) -> io::Result<VcpuThreads> {
         let gate = Arc::new(Gate::default());
         let (mut kickers, mut infos, mut threads) = (Vec::new(), Vec::new(), Vec::new());
         for (vcpu, flag) in vcpus {
@@ -55,6 +59,7 @@ impl VcpuThreads {
             infos.push(VcpuInfo {
                 index,
                 thread_id: tid.as_raw_nonzero().get(),
+                place: place(index),
             });
             kickers.push(Kicker::new(flag, &thread));
             threads.push(thread);

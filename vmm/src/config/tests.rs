@@ -183,6 +183,8 @@ fn nodes_without_memory_have_their_vcpus() {
     let numa = config.numa.as_ref().unwrap();
     assert_eq!(numa.vcpus, [0, 0, 1, 1]);
     assert_eq!(config.backends[0].guest_node, 1);
+    let place = config.place(3);
+    assert_eq!((place.socket, place.core, place.node), (1, 1, Some(1)));
     assert!(config.sockets_are_whole());
 }
 

@@ -182,12 +182,17 @@ fn status(state: RunState) -> Value {
 
 fn vcpus(target: &dyn Target) -> Value {
     let vcpu = |info: &crate::machine::VcpuInfo| {
+        let place = info.place;
+        let mut props = json!({ "socket-id": place.socket, "core-id": place.core, "thread-id": 0 });
+        if let Some(node) = place.node {
+            props["node-id"] = json!(node);
+        }
         json!({
             "cpu-index": info.index,
             "qom-path": format!("/machine/unattached/device[{}]", info.index),
             "thread-id": info.thread_id,
             "target": "x86_64",
-            "props": { "socket-id": 0, "core-id": info.index, "thread-id": 0 },
+            "props": props,
         })
     };
     target.vcpus().iter().map(vcpu).collect()

@@ -8,7 +8,7 @@ use memory::size::ByteSize;
 
 use super::event::{Event, ShutdownReason};
 use super::target::Target;
-use crate::machine::{self, VcpuInfo};
+use crate::machine::{self, VcpuInfo, VcpuPlace};
 use crate::run_state::RunState;
 
 #[derive(Debug)]
@@ -108,10 +108,15 @@ pub(super) fn fake() -> Fake {
             VcpuInfo {
                 index: 0,
                 thread_id: 70,
+                place: VcpuPlace::default(),
             },
             VcpuInfo {
                 index: 1,
                 thread_id: 71,
+                place: VcpuPlace {
+                    core: 1,
+                    ..VcpuPlace::default()
+                },
             },
         ],
         events: Vec::new(),
