@@ -1,6 +1,7 @@
 //! What is in the chains of each queue. Bounded, whatever the driver describes.
 
 use memory::range::{GuestRange, Pfn};
+use virtio_queue::desc::split::Descriptor;
 use vm_memory::Bytes;
 
 use crate::fault::{Faults, GuestFault};
@@ -34,7 +35,7 @@ impl Budget {
     }
 
     /// The next descriptor, unless the budget is used up.
-    fn next(&mut self, chain: &mut Chain<'_>) -> Option<<Chain<'static> as Iterator>::Item> {
+    fn next(&mut self, chain: &mut Chain<'_>) -> Option<Descriptor> {
         let left = self.descriptors.checked_sub(1)?;
         let descriptor = chain.next()?;
         self.descriptors = left;
