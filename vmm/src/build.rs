@@ -120,6 +120,11 @@ pub fn parts(
     // Everything that can be refused is refused before memory is taken.
     boot::check(&config.boot, config.memory)?;
     let kvm = kvm::open()?;
+    match kvm::runs_kernels() {
+        // Memory can be set up, looked at and measured without a vCPU that runs.
+        Err(error @ kvm::Error::Software) if config.start_paused => eprintln!("ballast: warning: {error}"),
+        checked => checked?,
+    }
     let output = serial_output(&config.serial)?;
     kick::install_handler().map_err(Error::Handler)?;
 

@@ -73,7 +73,7 @@ pub enum Error {
     CpuInfo(#[source] io::Error),
 }
 
-/// Opens KVM and checks that a Linux kernel can run on it.
+/// Opens KVM and checks that it has all that a machine is made of.
 pub fn open() -> Result<Kvm, Error> {
     let kvm = Kvm::new().map_err(|error| open_error(io::Error::from_raw_os_error(error.errno())))?;
     match kvm.get_api_version() {
@@ -83,9 +83,14 @@ pub fn open() -> Result<Kvm, Error> {
     if let Some((_, name)) = NEEDED.iter().find(|(cap, _)| !kvm.check_extension(*cap)) {
         return Err(Error::Capability(name));
     }
+    Ok(kvm)
+}
+
+/// Checks that KVM runs Linux kernels on the processor rather than emulating them.
+pub fn runs_kernels() -> Result<(), Error> {
     let cpuinfo = fs::read_to_string("/proc/cpuinfo").map_err(Error::CpuInfo)?;
     if has_hardware_virtualisation(&cpuinfo) {
-        Ok(kvm)
+        Ok(())
     } else {
         Err(Error::Software)
     }

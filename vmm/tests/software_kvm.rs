@@ -4,6 +4,7 @@
 //! see here; the lab's tests show the same with a host that hides its processor's flags.
 
 use std::fs::{self, File};
+use std::io::Write;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
@@ -95,4 +96,38 @@ fn a_kvm_that_cannot_run_a_kernel_is_refused_in_one_line() {
     }
     assert!(output.stdout.is_empty() && !socket.exists());
     assert!(start.elapsed() < PROMPT);
+}
+
+#[test]
+fn a_guest_that_does_not_run_yet_is_only_warned_of() {
+    if !expected().is_some_and(|words| words.contains(&"software KVM")) {
+        println!("this machine has no software KVM: nothing to see");
+        return;
+    }
+    let directory = tempfile::tempdir().unwrap();
+    let path = directory.path().join("vmlinux");
+    fs::write(&path, kernel()).unwrap();
+    let child = Command::new(env!("CARGO_BIN_EXE_ballast"))
+        .args([
+            "run", "-S", "-m", "64", "-serial", "none", "-monitor", "stdio", "-kernel",
+        ])
+        .arg(&path)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut input = child.stdin.as_ref().unwrap();
+    input.write_all(b"info status\nquit\n").unwrap();
+    let output = child.wait_with_output().unwrap();
+    let (said, told) = (
+        String::from_utf8(output.stderr).unwrap(),
+        String::from_utf8(output.stdout).unwrap(),
+    );
+    assert!(
+        said.starts_with("ballast: warning: ") && said.contains("software KVM"),
+        "{said}"
+    );
+    assert!(told.contains("prelaunch"), "{told}");
+    assert_eq!(output.status.code(), Some(0), "{said}");
 }
