@@ -24,8 +24,8 @@ use crate::harness::maps;
 use crate::harness::{Error, Result};
 use crate::lab::qemu;
 
-/// How much is taken, unless the machine has less than twice as much to give, in bytes.
-const SIZE: u64 = 8 << 30;
+/// How much is taken, unless the machine has less than four times as much to give, in bytes.
+const SIZE: u64 = 4 << 30;
 /// Less than this tells nothing.
 const LEAST: u64 = 1 << 30;
 /// How many threads populate.
@@ -116,7 +116,7 @@ fn size() -> Result<u64> {
         path: path.to_owned(),
         what: "MemAvailable".into(),
     })?;
-    let size = SIZE.min(memory.available / 2) / LEAST * LEAST;
+    let size = SIZE.min(memory.available / 4) / LEAST * LEAST;
     if size >= LEAST {
         return Ok(size);
     }
@@ -223,7 +223,7 @@ fn command(programs: &Programs, who: Contestant, page: Page, threads: usize, siz
         Contestant::Ballast => {
             command = Command::new(&programs.ballast);
             command.args([
-                "run", "-S", "-serial", "null", "-m", &mebibytes, "-object", &memory,
+                "run", "-S", "-serial", "none", "-m", &mebibytes, "-object", &memory,
             ]);
             command
                 .args(["-machine", "memory-backend=mem0", "-kernel"])
