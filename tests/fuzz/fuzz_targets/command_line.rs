@@ -28,7 +28,7 @@ fuzz_target!(|data: &[u8]| {
 
 /// What later stages take for granted.
 fn check(config: &Config) {
-    assert!(config.vcpus > 0);
+    assert!(config.topology.vcpus() > 0);
     let sizes = config
         .backends
         .iter()

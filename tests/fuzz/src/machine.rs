@@ -6,7 +6,7 @@ use devices::virtio::balloon::{Balloon, BalloonHandle, BalloonSpec};
 use memory::ram::Ram;
 use vmm::control::event::{Event, ShutdownReason};
 use vmm::control::target::Target;
-use vmm::machine::{Error, VcpuInfo};
+use vmm::machine::{Error, VcpuInfo, VcpuPlace};
 use vmm::run_state::RunState;
 
 /// A machine with real memory, a balloon without a driver, and no KVM.
@@ -41,6 +41,7 @@ impl Machine {
             vcpus: [VcpuInfo {
                 index: 0,
                 thread_id: 1,
+                place: VcpuPlace::default(),
             }],
             events: Vec::new(),
             told: 0,
