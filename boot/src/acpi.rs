@@ -20,6 +20,8 @@ mod mcfg;
 mod slit;
 mod srat;
 
+/// The last bus of the only PCI segment.
+const LAST_BUS: u8 = 0;
 /// Who made the tables, as the kernel prints it for each.
 const OEM_ID: [u8; 6] = *b"BALLST";
 const OEM_TABLE_ID: [u8; 8] = *b"BALLAST ";

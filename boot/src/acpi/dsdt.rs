@@ -23,7 +23,7 @@ use memory::layout::{
 };
 use vm_memory::Address;
 
-use super::table as table_of;
+use super::{LAST_BUS, table as table_of};
 use crate::BootPlatform;
 use crate::power;
 
@@ -67,10 +67,10 @@ fn system_bus(platform: &BootPlatform, aml: &mut Vec<u8>) {
     aml.extend(acpi_tables::aml::Scope::raw(Path::new("\\_SB_"), devices));
 }
 
-/// The host bridge: buses 0 to 255, the windows that BARs lie in, and `_OSC`. There is no window of I/O ports,
+/// The host bridge: its one bus, the windows that BARs lie in, and `_OSC`. There is no window of I/O ports,
 /// because no device here has any; and no `_PRT`, because devices interrupt by messages only.
 fn pci_root(window64: Option<GuestRange>, aml: &mut Vec<u8>) {
-    let buses = AddressSpace::<u16>::new_bus_number(0, u16::from(u8::MAX));
+    let buses = AddressSpace::<u16>::new_bus_number(0, u16::from(LAST_BUS));
     let low = AddressSpace::<u32>::new_memory(
         AddressSpaceCacheable::NotCacheable,
         true,
