@@ -1,7 +1,8 @@
 //! The thread that owns a device and its rings.
 //!
 //! It waits for three kinds of bells: orders of the transport, the device's own event, and kicks; and no longer than
-//! the device wants. One turn of the loop takes the orders, then what the device's user wants, then serves the queues; then it publishes what changed.
+//! the device wants. One turn of the loop takes the orders, then what the device's user wants, then serves the queues;
+//! then it publishes what changed.
 
 use std::io;
 use std::os::fd::AsRawFd;
