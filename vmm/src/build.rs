@@ -1,7 +1,8 @@
 //! From a [`Config`] to the parts of a machine, in the order in which things depend on each other.
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::{self, Write};
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use boot::{BootPlatform, GuestNuma};
@@ -41,6 +42,17 @@ pub enum Error {
     /// Guest memory could not be had as asked.
     #[error(transparent)]
     Memory(#[from] memory::ram::RamError),
+    /// `-mem-path` names no directory.
+    #[error(
+        "-mem-path {} is no directory to put RAM into (a file with a name is -object memory-backend-file,mem-path=)",
+        path.display()
+    )]
+    MemPath {
+        /// What it names.
+        path: PathBuf,
+        /// The system's answer.
+        source: io::Error,
+    },
     /// KVM refused the machine.
     #[error(transparent)]
     Vm(#[from] kvm::vm::Error),
@@ -77,7 +89,7 @@ pub enum Error {
     #[error("cannot open {} for the serial output", path.display())]
     SerialFile {
         /// Its path.
-        path: std::path::PathBuf,
+        path: PathBuf,
         /// The system's answer.
         source: io::Error,
     },
@@ -118,6 +130,7 @@ pub fn parts(
     ending: &EndingSignals,
 ) -> Result<(Parts, Vec<(Vcpu, ExitFlag)>), Error> {
     // Everything that can be refused is refused before memory is taken.
+    config.mem_path.as_deref().map_or(Ok(()), check_mem_path)?;
     boot::check(&config.boot, config.memory)?;
     let kvm = kvm::open()?;
     match kvm::runs_kernels() {
@@ -222,8 +235,29 @@ fn serial_output(spec: &SerialSpec) -> Result<Box<dyn Write + Send>, Error> {
     })
 }
 
+/// A word that is no directory is more likely a slip than the wish for a new file, which `-mem-path` makes with QEMU.
+fn check_mem_path(path: &Path) -> Result<(), Error> {
+    let checked = fs::metadata(path).and_then(|place| match place.is_dir() {
+        true => Ok(()),
+        false => Err(io::ErrorKind::NotADirectory.into()),
+    });
+    checked.map_err(|source| Error::MemPath {
+        path: path.to_owned(),
+        source,
+    })
+}
+
 /// What was asked of each backend and what took effect: warnings always, the rest with `-v`.
 fn report_backends(ram: &Ram, config: &Config) {
+    if let (Some(path), [backend, ..]) = (&config.mem_path, ram.backends())
+        && !backend.page_size().is_huge()
+    {
+        eprintln!(
+            "ballast: warning: -mem-path {} has no huge pages: the guest gets pages of {}",
+            path.display(),
+            backend.page_size()
+        );
+    }
     for backend in ram.backends() {
         if let (Some(reason), Some(balloon)) = (backend.keeps(), &config.balloon) {
             eprintln!(

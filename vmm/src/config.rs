@@ -122,6 +122,8 @@ pub struct Config {
     pub memory: ByteSize,
     /// Backends of RAM, lowest guest address first.
     pub backends: Vec<BackendSpec>,
+    /// The directory of `-mem-path`, if the first backend is the one that lies in it.
+    pub mem_path: Option<PathBuf>,
     /// The NUMA nodes; `None`: one, of which the guest does not hear.
     pub numa: Option<NumaSpec>,
     /// The kernel.
@@ -176,6 +178,7 @@ impl Config {
             numa: (nodes.nodes.len() > 1).then(|| NumaSpec::new(nodes)),
             memory: memory.size,
             backends: memory.backends,
+            mem_path: args.mem_path,
             boot: BootSpec {
                 kernel: args.kernel.ok_or(Error::KernelMissing)?,
                 initrd: args.initrd,
