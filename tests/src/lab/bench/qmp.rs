@@ -21,7 +21,11 @@ const QUERIES: [&str; 5] = [
     "query-memdev",
     "query-memory-size-summary",
 ];
-const OUR_QUERIES: [&str; 2] = ["x-ballast-query-memory", "x-ballast-query-faults"];
+const OUR_QUERIES: [&str; 3] = [
+    "x-ballast-query-memory",
+    "x-ballast-query-balloon",
+    "x-ballast-query-faults",
+];
 /// The marks of the histogram, in milliseconds.
 const MARKS: [(&str, f64); 8] = [
     ("0.5", 0.5),
@@ -48,7 +52,7 @@ pub fn measure(report: &mut Report<'_>) -> Result<()> {
         mebibytes: RAM,
         processors: 2,
         backing: Backing::Anonymous,
-        balloon: "",
+        balloon: ",free-page-reporting=off",
     };
     let [ours, theirs] = BOTH.map(|vmm| vmm.boot(&machine));
     let (mut ours, mut theirs) = (ours?, theirs?);
