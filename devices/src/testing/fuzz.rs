@@ -196,8 +196,10 @@ pub fn balloon_pages_in(ram: &Ram, data: &[u8]) {
                     let role = roles(features)[usize::from(queue.index())];
                     let driver = &mut drivers[role];
                     let used = driver.take_used();
+                    // A driver that fills the ring although the device keeps a buffer of it has that one besides.
+                    let kept_before = usize::from(role == STATS);
                     assert!(
-                        used.len() <= usize::from(SIZE),
+                        used.len() <= usize::from(SIZE) + kept_before,
                         "more chains returned than a queue has"
                     );
                     assert!(
