@@ -6,6 +6,7 @@ mod open;
 mod shortage;
 
 use std::io;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -49,6 +50,8 @@ pub struct OpenBackend {
     mapping: Mapping,
     effective: Effective,
     warnings: Vec<String>,
+    /// It gave pages back since it was opened, and with shared huge pages their reservation.
+    gave_back: AtomicBool,
 }
 
 impl Ram {
@@ -226,11 +229,12 @@ impl OpenBackend {
     }
 
     /// Whether what its pages come from has none left now: a pool of huge pages, or a file system with a limit. Ordinary
-    /// memory never says so.
+    /// memory never says so, and neither does one that has all its huge pages reserved: the last may take long to clear.
     #[must_use]
     pub fn is_dry(&self) -> bool {
         if self.page_size().is_huge() {
-            return self.shortage().is_some_and(|pool| pool.free == 0);
+            let reserved = self.effective.reserve && !self.gave_back.load(Ordering::Relaxed);
+            return !reserved && self.shortage().is_some_and(|pool| pool.free == 0);
         }
         self.source
             .room()
@@ -239,7 +243,11 @@ impl OpenBackend {
 
     /// Gives pieces of it back, which are sorted and apart from each other, and used up.
     pub(crate) fn release(&self, spans: &mut Vec<Span>) -> Released {
-        self.source.release(&self.mapping, spans)
+        let released = self.source.release(&self.mapping, spans);
+        if released.discarded > 0 {
+            self.gave_back.store(true, Ordering::Relaxed);
+        }
+        released
     }
 
     /// Has the host provide the pages of a piece now.

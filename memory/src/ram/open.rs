@@ -2,6 +2,7 @@
 
 use std::io;
 use std::sync::Mutex;
+use std::sync::atomic::AtomicBool;
 
 use rustix::process::Resource;
 use vm_memory::{GuestMemoryMmap, GuestRegionMmap};
@@ -332,6 +333,7 @@ fn verify(opening: Opening<'_>, observer: &dyn OpenObserver) -> Result<OpenBacke
         mapping,
         effective,
         warnings,
+        gave_back: AtomicBool::new(false),
     })
 }
 

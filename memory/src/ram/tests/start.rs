@@ -71,6 +71,23 @@ fn huge_pages_are_reserved_or_taken_and_given_back() {
 }
 
 #[test]
+fn only_who_can_be_refused_a_page_is_dry() {
+    let _pool = HugePages::with_free(8);
+    let mut filled = spec(HUGE_MEMFD, 16);
+    filled.prealloc = true;
+    let filled = open(filled).unwrap();
+    assert_eq!(HugePages::free_and_reserved(), (0, 0));
+    assert!(!filled.backends()[0].is_dry(), "all its pages are its own");
+    let released = filled.release(&[GuestRange::new(GuestAddress(0), 2 * MIB)]);
+    assert_eq!(released.discarded, 2 * MIB);
+    assert!(!filled.backends()[0].is_dry(), "the page is in the pool");
+    let mut other = spec(HUGE_MEMFD, 2);
+    other.prealloc = true;
+    let _other = open(other).unwrap();
+    assert!(filled.backends()[0].is_dry(), "the page is somebody else's");
+}
+
+#[test]
 fn merging_takes_effect_on_private_memory_and_warns_elsewhere() {
     let mut merged = spec(BackendKind::Ram, 4);
     merged.merge = MergeRequest::On;
