@@ -14,7 +14,7 @@ mod statistics;
 
 const MEBIBYTE: u64 = 1 << 20;
 /// How long a guest may take to do what it is asked.
-const PATIENCE: Duration = Duration::from_secs(30);
+const PATIENCE: Duration = Duration::from_secs(90);
 /// Where the balloon is in the object model.
 const PATH: &str = "/machine/peripheral/balloon0";
 
