@@ -49,8 +49,12 @@ pub enum Advice {
     NoHugePage,
     /// `MADV_MERGEABLE`: KSM may merge the pages.
     Mergeable,
+    /// `MADV_UNMERGEABLE`: KSM lets go of the pages, each of which becomes the mapping's own again.
+    Unmergeable,
     /// `MADV_DONTDUMP`: leave the pages out of core dumps.
     DontDump,
+    /// `MADV_DODUMP`: have the pages in core dumps again.
+    DoDump,
     /// `MADV_DONTFORK`: a child process does not get the pages.
     DontFork,
 }
@@ -65,7 +69,9 @@ impl Advice {
             Self::HugePage => libc::MADV_HUGEPAGE,
             Self::NoHugePage => libc::MADV_NOHUGEPAGE,
             Self::Mergeable => libc::MADV_MERGEABLE,
+            Self::Unmergeable => libc::MADV_UNMERGEABLE,
             Self::DontDump => libc::MADV_DONTDUMP,
+            Self::DoDump => libc::MADV_DODUMP,
             Self::DontFork => libc::MADV_DONTFORK,
         }
     }

@@ -1,5 +1,6 @@
 //! The RAM of a guest: what every other crate holds.
 
+mod change;
 mod error;
 mod misplaced;
 mod open;
@@ -24,6 +25,7 @@ use crate::release::Releaser;
 use crate::residency::{Residency, Sample};
 use crate::size::{ByteSize, PageSize};
 
+pub use change::ChangeError;
 pub use error::RamError;
 pub use misplaced::Misplaced;
 pub use shortage::Shortage;
@@ -45,10 +47,12 @@ struct Inner {
 /// A backend that is part of the guest.
 #[derive(Debug)]
 pub struct OpenBackend {
-    spec: BackendSpec,
+    /// As it is wanted now: some properties change while the guest runs.
+    spec: Mutex<Arc<BackendSpec>>,
     source: Box<dyn Backend>,
     mapping: Mapping,
-    effective: Effective,
+    /// As it was read last: at the start, and after each change.
+    effective: Mutex<Arc<Effective>>,
     warnings: Vec<String>,
     /// It gave pages back since it was opened, and with shared huge pages their reservation.
     gave_back: AtomicBool,
@@ -129,7 +133,7 @@ impl Ram {
     #[must_use]
     pub fn absent(&self) -> Absent {
         Absent::new(self.0.regions.iter().map(|region| {
-            let reserved = self.0.backends[region.backend].effective.reserve;
+            let reserved = self.0.backends[region.backend].effective().reserve;
             (region.guest, region.page, reserved)
         }))
     }
@@ -183,16 +187,16 @@ impl Ram {
 }
 
 impl OpenBackend {
-    /// What was asked.
+    /// What is asked of it now: at the start, and by changes since then.
     #[must_use]
-    pub fn spec(&self) -> &BackendSpec {
-        &self.spec
+    pub fn spec(&self) -> Arc<BackendSpec> {
+        Arc::clone(&self.spec.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
-    /// What took effect, read back at the end of the start.
+    /// What took effect, read back at the end of the start and after each change.
     #[must_use]
-    pub fn effective(&self) -> &Effective {
-        &self.effective
+    pub fn effective(&self) -> Arc<Effective> {
+        Arc::clone(&self.effective.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
     /// The pages that it gives and takes back.
@@ -217,14 +221,16 @@ impl OpenBackend {
     /// One line: what took effect, and what was asked where that differs.
     #[must_use]
     pub fn summary(&self) -> String {
-        self.effective.summary(&self.spec)
+        self.effective().summary(&self.spec())
     }
 
     /// The pool that its huge pages come from, as it is now, on its nodes where it is bound to some; `None` for other pages.
     #[must_use]
     pub fn shortage(&self) -> Option<Pool> {
         let page = self.page_size();
-        let pool = page.is_huge().then(|| Pool::read(page, self.spec.policy.bound()));
+        let pool = page
+            .is_huge()
+            .then(|| Pool::read(page, self.spec().policy.bound()));
         pool?.ok()
     }
 
@@ -233,7 +239,7 @@ impl OpenBackend {
     #[must_use]
     pub fn is_dry(&self) -> bool {
         if self.page_size().is_huge() {
-            let reserved = self.effective.reserve && !self.gave_back.load(Ordering::Relaxed);
+            let reserved = self.effective().reserve && !self.gave_back.load(Ordering::Relaxed);
             return !reserved && self.shortage().is_some_and(|pool| pool.free == 0);
         }
         self.source
@@ -272,7 +278,7 @@ impl OpenBackend {
     /// # Errors
     /// When /proc or the backing file cannot be read.
     pub fn residency(&self) -> io::Result<Residency> {
-        Residency::read(&self.spec, self.source.as_ref(), &self.mapping)
+        Residency::read(&self.spec(), self.source.as_ref(), &self.mapping)
     }
 }
 

@@ -129,7 +129,9 @@ impl Batch {
             | Advice::HugePage
             | Advice::NoHugePage
             | Advice::Mergeable
+            | Advice::Unmergeable
             | Advice::DontDump
+            | Advice::DoDump
             | Advice::DontFork => return None,
         };
         known.get_or_init(|| probe(advice).ok()).as_ref()

@@ -1,8 +1,8 @@
 //! The start of RAM, in its one right order.
 
 use std::io;
-use std::sync::Mutex;
 use std::sync::atomic::AtomicBool;
+use std::sync::{Arc, Mutex};
 
 use rustix::process::Resource;
 use vm_memory::{GuestMemoryMmap, GuestRegionMmap};
@@ -328,10 +328,10 @@ fn verify(opening: Opening<'_>, observer: &dyn OpenObserver) -> Result<OpenBacke
     }
     observer.stage(&spec.id, OpenStage::Verified);
     Ok(OpenBackend {
-        spec: spec.clone(),
+        spec: Mutex::new(Arc::new(spec.clone())),
         source,
         mapping,
-        effective,
+        effective: Mutex::new(Arc::new(effective)),
         warnings,
         gave_back: AtomicBool::new(false),
     })
@@ -347,7 +347,7 @@ fn assemble(backends: Vec<OpenBackend>, placements: &[Placement]) -> Result<Inne
             len: placement.guest.len,
         };
         let view = backend.mapping.view(span).map_err(|source| RamError::ReadBack {
-            id: backend.spec.id.clone(),
+            id: backend.spec().id.clone(),
             source,
         })?;
         // None only when the range ends above 2^64, which the layout excludes.

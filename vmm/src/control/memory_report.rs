@@ -17,16 +17,16 @@ use serde_json::{Value, json};
 use super::balloon_report;
 
 /// A backend as `query-memdev` shows it: what was asked, in QEMU's words, with our defaults filled in.
-struct Asked {
-    merge: bool,
-    share: bool,
-    reserve: bool,
-    policy: &'static str,
-    nodes: Vec<u32>,
+pub(super) struct Asked {
+    pub(super) merge: bool,
+    pub(super) share: bool,
+    pub(super) reserve: bool,
+    pub(super) policy: &'static str,
+    pub(super) nodes: Vec<u32>,
 }
 
 impl Asked {
-    fn of(backend: &OpenBackend) -> Asked {
+    pub(super) fn of(backend: &OpenBackend) -> Asked {
         let spec = backend.spec();
         Asked {
             merge: spec.merge.wanted(),

@@ -1,8 +1,12 @@
-//! QEMU's object model, as far as its clients use it here: the balloon, at `/machine/peripheral/ID`.
+//! QEMU's object model, as far as its clients use it here: the balloon, at `/machine/peripheral/ID`, and memory backends, at
+//! `/objects/ID`.
+
+mod backend;
 
 use std::time::Duration;
 
 use devices::virtio::balloon::BalloonHandle;
+use memory::ram::OpenBackend;
 use serde_json::{Value, json};
 
 use super::balloon_report;
@@ -15,18 +19,18 @@ pub(super) const GUEST_STATS: &str = "guest-stats";
 /// The type of the balloon.
 const BALLOON: &str = "virtio-balloon-pci";
 
-/// A property of the balloon.
-struct Property {
+/// A property of a `T`.
+struct Property<T> {
     name: &'static str,
     /// Its type, as `qom-list` shows it.
     kind: &'static str,
-    get: fn(&BalloonHandle) -> Value,
-    set: Option<Setter>,
+    get: fn(&T) -> Value,
+    set: Option<Setter<T>>,
 }
 
-type Setter = fn(&BalloonHandle, &Value) -> Result<(), Failure>;
+type Setter<T> = fn(&T, &Value) -> Result<(), Failure>;
 
-const fn read_only(name: &'static str, kind: &'static str, get: fn(&BalloonHandle) -> Value) -> Property {
+const fn read_only<T>(name: &'static str, kind: &'static str, get: fn(&T) -> Value) -> Property<T> {
     Property {
         name,
         kind,
@@ -35,9 +39,20 @@ const fn read_only(name: &'static str, kind: &'static str, get: fn(&BalloonHandl
     }
 }
 
+impl<T> Property<T> {
+    /// As `qom-list` shows it.
+    fn entry(&self) -> Value {
+        entry(self.name, self.kind)
+    }
+}
+
+fn entry(name: &str, kind: &str) -> Value {
+    json!({ "name": name, "type": kind })
+}
+
 const INTERVAL: &str = "guest-stats-polling-interval";
 
-const PROPERTIES: &[Property] = &[
+const PROPERTIES: &[Property<BalloonHandle>] = &[
     read_only("type", "string", |_| json!(BALLOON)),
     read_only(GUEST_STATS, "guest statistics", balloon_report::guest_stats),
     Property {
@@ -71,55 +86,83 @@ fn offers(balloon: &BalloonHandle, feature: &str) -> Value {
 enum Node<'a> {
     Container {
         path: &'static str,
-        /// Name and type of the one thing in it.
-        child: Option<(String, &'static str)>,
+        children: Vec<Child>,
     },
     Balloon(&'a BalloonHandle),
+    Backend(&'a OpenBackend),
+}
+
+/// Something in a container.
+struct Child {
+    name: String,
+    /// `child<TYPE>`.
+    kind: String,
+}
+
+impl Child {
+    fn new(name: impl Into<String>, kind: &str) -> Child {
+        Child {
+            name: name.into(),
+            kind: format!("child<{kind}>"),
+        }
+    }
 }
 
 /// Finds `path`: from the root, or, without a slash in front, the end of one.
 fn find<'a>(target: &'a dyn Target, path: &str) -> Result<Node<'a>, Failure> {
     let parts: Vec<&str> = path.split('/').filter(|part| !part.is_empty()).collect();
     let absolute = path.starts_with('/');
-    if let Some(balloon) = target.balloon() {
-        let full = ["machine", "peripheral", balloon.id()];
-        if full[..] == parts[..] || (!absolute && !parts.is_empty() && full.ends_with(&parts)) {
-            return Ok(Node::Balloon(balloon));
+    let leads =
+        |full: &[&str]| *full == parts[..] || (!absolute && !parts.is_empty() && full.ends_with(&parts));
+    let backends = || target.ram().backends().iter();
+    if let Some(balloon) = target.balloon()
+        && leads(&["machine", "peripheral", balloon.id()])
+    {
+        return Ok(Node::Balloon(balloon));
+    }
+    if let Some(backend) = backends().find(|backend| leads(&["objects", &backend.spec().id])) {
+        return Ok(Node::Backend(backend));
+    }
+    let (path, children) = match parts[..] {
+        [] if absolute => (
+            "/",
+            vec![
+                Child::new("machine", "container"),
+                Child::new("objects", "container"),
+            ],
+        ),
+        ["machine"] => ("/machine", vec![Child::new("peripheral", "container")]),
+        ["machine", "peripheral"] => {
+            let balloon = target.balloon().map(|balloon| Child::new(balloon.id(), BALLOON));
+            ("/machine/peripheral", balloon.into_iter().collect())
         }
-    }
-    let container = |path, name: &str| Node::Container {
-        path,
-        child: Some((name.to_owned(), "child<container>")),
+        ["objects"] => {
+            let child = |backend: &OpenBackend| {
+                let spec = backend.spec();
+                Child::new(spec.id.as_str(), backend::type_name(&spec))
+            };
+            ("/objects", backends().map(child).collect())
+        }
+        _ => {
+            return Err(Failure {
+                class: Class::DeviceNotFound,
+                desc: format!("Device '{path}' not found").into(),
+            });
+        }
     };
-    match parts[..] {
-        [] if absolute => Ok(container("/", "machine")),
-        ["machine"] => Ok(container("/machine", "peripheral")),
-        ["machine", "peripheral"] => Ok(Node::Container {
-            path: "/machine/peripheral",
-            child: target
-                .balloon()
-                .map(|balloon| (balloon.id().to_owned(), "child<virtio-balloon-pci>")),
-        }),
-        _ => Err(Failure {
-            class: Class::DeviceNotFound,
-            desc: format!("Device '{path}' not found").into(),
-        }),
-    }
+    Ok(Node::Container { path, children })
 }
 
 /// `qom-list`: the names and types of what is at `path`.
 pub(super) fn list(target: &dyn Target, path: &str) -> Result<Value, Failure> {
-    let entry = |name: &str, kind: &str| json!({ "name": name, "type": kind });
     Ok(match find(target, path)? {
-        Node::Container { child, .. } => {
+        Node::Container { children, .. } => {
             let kind = std::iter::once(entry("type", "string"));
-            kind.chain(child.iter().map(|(name, kind)| entry(name, kind)))
+            kind.chain(children.iter().map(|child| entry(&child.name, &child.kind)))
                 .collect()
         }
-        Node::Balloon(_) => PROPERTIES
-            .iter()
-            .map(|property| entry(property.name, property.kind))
-            .collect(),
+        Node::Balloon(_) => PROPERTIES.iter().map(Property::entry).collect(),
+        Node::Backend(backend) => backend::properties(backend).map(Property::entry).collect(),
     })
 }
 
@@ -127,25 +170,27 @@ pub(super) fn list(target: &dyn Target, path: &str) -> Result<Value, Failure> {
 pub(super) fn get(target: &dyn Target, path: &str, name: &str) -> Result<Value, Failure> {
     match find(target, path)? {
         Node::Container { .. } if name == "type" => Ok(json!("container")),
-        Node::Container {
-            path,
-            child: Some((child, _)),
-        } if child == name => Ok(json!(format!("{}/{name}", path.trim_end_matches('/')))),
+        Node::Container { path, children } if children.iter().any(|child| child.name == name) => {
+            Ok(json!(format!("{}/{name}", path.trim_end_matches('/'))))
+        }
         Node::Container { .. } => Err(no_property("container", name)),
         Node::Balloon(balloon) => property(name).map(|property| (property.get)(balloon)),
+        Node::Backend(backend) => backend::get(backend, name),
     }
 }
 
 /// `qom-set`.
 pub(super) fn set(target: &dyn Target, path: &str, name: &str, value: &Value) -> Result<(), Failure> {
-    let Node::Balloon(balloon) = find(target, path)? else {
-        return Err(
-            get(target, path, name).map_or_else(|failure| failure, |_| read_only_property("container", name))
-        );
-    };
-    match property(name)?.set {
-        Some(set) => set(balloon, value),
-        None => Err(read_only_property(BALLOON, name)),
+    match find(target, path)? {
+        Node::Container { .. } => {
+            Err(get(target, path, name)
+                .map_or_else(|failure| failure, |_| read_only_property("container", name)))
+        }
+        Node::Balloon(balloon) => match property(name)?.set {
+            Some(set) => set(balloon, value),
+            None => Err(read_only_property(BALLOON, name)),
+        },
+        Node::Backend(backend) => backend::set(backend, name, value),
     }
 }
 
@@ -160,7 +205,7 @@ pub(super) fn ask_guest(target: &dyn Target, path: &str, name: &str) -> bool {
     }
 }
 
-fn property(name: &str) -> Result<&'static Property, Failure> {
+fn property(name: &str) -> Result<&'static Property<BalloonHandle>, Failure> {
     PROPERTIES
         .iter()
         .find(|property| property.name == name)

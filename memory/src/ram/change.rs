@@ -1,0 +1,117 @@
+//! What may change about a backend while the guest runs.
+
+use std::io;
+use std::sync::{Arc, PoisonError};
+
+use thiserror::Error;
+
+use super::OpenBackend;
+use crate::backend::{BackendSpec, MergeRequest, SpecError};
+use crate::effective::Effective;
+use crate::mapping::Advice;
+
+/// Why a backend stays as it is.
+#[derive(Debug, Error)]
+pub enum ChangeError {
+    /// It cannot work on any host.
+    #[error(transparent)]
+    Spec(#[from] SpecError),
+    /// The kernel refuses.
+    #[error("the kernel refuses {property} of backend '{id}'")]
+    Refused {
+        /// The backend.
+        id: String,
+        /// The property with its value.
+        property: &'static str,
+        /// What the kernel said.
+        source: io::Error,
+    },
+    /// What took effect cannot be read.
+    #[error("cannot read back the state of backend '{id}'")]
+    ReadBack {
+        /// The backend.
+        id: String,
+        /// What the kernel said.
+        source: io::Error,
+    },
+    /// The kernel took it and did nothing.
+    #[error("{property} of backend '{id}' did not take effect")]
+    NotEffective {
+        /// The backend.
+        id: String,
+        /// The property with its value.
+        property: &'static str,
+    },
+}
+
+impl OpenBackend {
+    /// Lets KSM merge the pages, or takes them back from it: each that it had merged becomes a page of its own again, which
+    /// takes its time.
+    ///
+    /// # Errors
+    /// [`ChangeError`] when this memory cannot be merged, or when the host has no room for the pages that come back.
+    pub fn set_merge(&self, on: bool) -> Result<(), ChangeError> {
+        let (request, advice, property) = match on {
+            true => (MergeRequest::On, Advice::Mergeable, "merge=on"),
+            false => (MergeRequest::Off, Advice::Unmergeable, "merge=off"),
+        };
+        let mut spec = BackendSpec::clone(&self.spec());
+        spec.merge = request;
+        spec.check()?;
+        spec.check_opened(self.source.as_ref())?;
+        // Memory that was never KSM's need not be taken from it, and a kernel without KSM knows no such advice.
+        if on || self.effective().merge {
+            self.advise(advice, property)?;
+        }
+        self.change(spec, property, |effective| effective.merge == on)
+    }
+
+    /// Puts the memory into core dumps of this process, or leaves it out.
+    ///
+    /// # Errors
+    /// [`ChangeError`] when the kernel refuses; it has no reason to.
+    pub fn set_dump(&self, on: bool) -> Result<(), ChangeError> {
+        let (advice, property) = match on {
+            true => (Advice::DoDump, "dump=on"),
+            false => (Advice::DontDump, "dump=off"),
+        };
+        let mut spec = BackendSpec::clone(&self.spec());
+        spec.dump = on;
+        self.advise(advice, property)?;
+        self.change(spec, property, |effective| effective.dump == on)
+    }
+
+    fn advise(&self, advice: Advice, property: &'static str) -> Result<(), ChangeError> {
+        let advised = self.mapping.advise(self.mapping.whole(), advice);
+        advised.map_err(|source| ChangeError::Refused {
+            id: self.spec().id.clone(),
+            property,
+            source,
+        })
+    }
+
+    /// Reads back what took effect, and from then on asks for `spec`.
+    fn change(
+        &self,
+        spec: BackendSpec,
+        property: &'static str,
+        holds: impl FnOnce(&Effective) -> bool,
+    ) -> Result<(), ChangeError> {
+        let id = || spec.id.clone();
+        let effective = self
+            .read_back()
+            .map_err(|source| ChangeError::ReadBack { id: id(), source })?;
+        if !holds(&effective) {
+            return Err(ChangeError::NotEffective { id: id(), property });
+        }
+        *self.spec.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(spec);
+        Ok(())
+    }
+
+    /// Reads what is in effect now.
+    fn read_back(&self) -> io::Result<Arc<Effective>> {
+        let effective = Arc::new(Effective::read(self.source.as_ref(), &self.mapping)?);
+        *self.effective.lock().unwrap_or_else(PoisonError::into_inner) = Arc::clone(&effective);
+        Ok(effective)
+    }
+}
