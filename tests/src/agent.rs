@@ -8,7 +8,7 @@ pub mod pattern;
 pub mod serve;
 pub mod watch;
 
-use std::fmt;
+use std::{fmt, fs};
 
 /// What the agent prints first of all: user space has begun. Nothing else on a console begins with its first byte.
 pub const MARK: &str = "@ user space";
@@ -136,6 +136,11 @@ impl Memory {
             total: total.parse().ok()?,
             available: available.parse().ok()?,
         })
+    }
+
+    /// That of the machine that this runs on.
+    pub fn here() -> Option<Memory> {
+        Memory::from_meminfo(&fs::read_to_string("/proc/meminfo").ok()?)
     }
 
     /// Takes the two figures out of `/proc/meminfo`.

@@ -63,7 +63,7 @@ impl<W: Write> Agent<W> {
     fn answer(&mut self, id: u32, request: &Request) -> io::Result<i32> {
         match request {
             Request::Execute(line) => self.execute(id, line),
-            Request::Memory => match memory() {
+            Request::Memory => match Memory::here() {
                 Some(memory) => self.say(id, &memory.to_string(), 0),
                 None => self.say(id, "no memory figures in /proc/meminfo", 1),
             },
@@ -106,7 +106,7 @@ impl<W: Write> Agent<W> {
 
     fn fill(&mut self, id: u32, name: &str, seed: u64, mebibytes: usize) -> io::Result<i32> {
         let wanted = (mebibytes as u64) << 20;
-        let available = memory().map_or(0, |memory| memory.available);
+        let available = Memory::here().map_or(0, |memory| memory.available);
         if wanted.saturating_add(SPARE) > available {
             let text = format!(
                 "{mebibytes} MiB are too much: {} MiB are available",
@@ -166,11 +166,4 @@ fn ring(path: &str, offset: u64, time: Duration) -> io::Result<u64> {
         count += 1;
     }
     Ok(count)
-}
-
-fn memory() -> Option<Memory> {
-    fs::read_to_string("/proc/meminfo")
-        .ok()
-        .as_deref()
-        .and_then(Memory::from_meminfo)
 }
