@@ -1,8 +1,10 @@
-//! Opening the files that the user names.
+//! Opening the files that the user names, and copying them into guest RAM.
 
 use std::fs::{File, metadata};
 use std::io;
 use std::path::Path;
+
+use vm_memory::{Bytes, GuestAddress, GuestMemoryError, GuestMemoryMmap};
 
 /// An open regular file and its size in bytes.
 ///
@@ -14,4 +16,15 @@ pub(crate) fn open(path: &Path) -> io::Result<(File, u64)> {
     let file = File::open(path)?;
     let size = file.metadata()?.len();
     Ok((file, size))
+}
+
+/// Copies the next `len` bytes of `file` to guest `address`; a file that has shrunk meanwhile is an error.
+pub(crate) fn copy(
+    file: &mut File,
+    len: u64,
+    memory: &GuestMemoryMmap<()>,
+    address: u64,
+) -> Result<(), GuestMemoryError> {
+    let len = usize::try_from(len).map_err(|_| GuestMemoryError::GuestAddressOverflow)?;
+    memory.read_exact_volatile_from(GuestAddress(address), file, len)
 }

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use memory::{ByteSize, PageSize};
 use thiserror::Error;
-use vm_memory::{Bytes, GuestAddress, GuestMemoryError, GuestMemoryMmap};
+use vm_memory::{GuestMemoryError, GuestMemoryMmap};
 
 use crate::file;
 
@@ -72,11 +72,8 @@ impl Initrd {
 
     /// Copies the file to `address`, which [`Initrd::place`] gave.
     pub(crate) fn load(&mut self, memory: &GuestMemoryMmap<()>, address: u64) -> Result<(), InitrdError> {
-        let copy = |source| InitrdError::Copy { address, source };
-        let len = usize::try_from(self.len).map_err(|_| copy(GuestMemoryError::GuestAddressOverflow))?;
-        memory
-            .read_exact_volatile_from(GuestAddress(address), &mut self.file, len)
-            .map_err(copy)
+        file::copy(&mut self.file, self.len, memory, address)
+            .map_err(|source| InitrdError::Copy { address, source })
     }
 }
 

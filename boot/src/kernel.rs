@@ -7,7 +7,7 @@ use std::path::Path;
 use linux_loader::loader::bootparam::setup_header;
 use memory::ByteSize;
 use thiserror::Error;
-use vm_memory::{Bytes, GuestAddress, GuestMemoryMmap};
+use vm_memory::GuestMemoryMmap;
 
 use crate::file;
 
@@ -212,23 +212,17 @@ struct Part {
 }
 
 impl Part {
-    /// Copies them. That they are in the file and that there is RAM for them was checked; the rest is left to the
-    /// file's owner: a file that has shrunk is an error.
+    /// Copies them. That they are in the file and that there is RAM for them was checked.
     fn copy(&self, file: &mut File, memory: &GuestMemoryMmap<()>) -> Result<(), KernelError> {
         if self.len == 0 {
             return Ok(());
         }
-        let copy = |source| KernelError::Copy {
-            address: self.start,
-            source,
-        };
-        let len =
-            usize::try_from(self.len).map_err(|_| copy(vm_memory::GuestMemoryError::GuestAddressOverflow))?;
         file.seek(SeekFrom::Start(self.offset))
             .map_err(KernelError::Read)?;
-        memory
-            .read_exact_volatile_from(GuestAddress(self.start), file, len)
-            .map_err(copy)
+        file::copy(file, self.len, memory, self.start).map_err(|source| KernelError::Copy {
+            address: self.start,
+            source,
+        })
     }
 }
 

@@ -1,4 +1,5 @@
 use proptest::prelude::*;
+use vm_memory::{Bytes, GuestAddress};
 
 use super::*;
 
