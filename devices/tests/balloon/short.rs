@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use devices::testing::{HugePages, wait_for};
 use devices::virtio::balloon::{BalloonNews, BalloonState, F_MUST_TELL_HOST, F_STATS_VQ, StallReason};
+use memory::ram::Ram;
 
 use super::rig::*;
 
@@ -11,6 +12,14 @@ fn told(rig: &Rig<'_>) -> usize {
     let news = rig.news.lock().unwrap();
     let short = |news: &&BalloonNews| matches!(news, BalloonNews::Stalled(stall) if stall.reason == StallReason::HostShort);
     news.iter().filter(short).count()
+}
+
+/// Somebody else, who takes all that is free and not promised, until he is dropped.
+fn steal_the_rest(pool: &HugePages) -> Ram {
+    let thief = huge_ram(2 * (pool.free() - pool.reserved()));
+    let pages = u32::try_from(thief.size().bytes() / PAGE).unwrap();
+    fill(&thief, (0..pages).step_by(HUGE as usize));
+    thief
 }
 
 /// The deflate is acknowledged when the page is there, and not before; meanwhile the balloon serves its other queues.
@@ -23,11 +32,7 @@ fn a_deflate_waits_for_its_page() {
     rig.inflate(FIRST..FIRST + 2 * HUGE);
     assert_eq!(rig.handle.counters().unreserved, 4 * MIB);
 
-    // Somebody else takes all that is free and not promised.
-    let reserved = pool.reserved();
-    let thief = huge_ram(2 * (pool.free() - reserved));
-    let pages = u32::try_from(thief.size().bytes() / PAGE).unwrap();
-    fill(&thief, (0..pages).step_by(HUGE as usize));
+    let thief = steal_the_rest(&pool);
     rig.queues[DEFLATE].describe_pfns(0, PFNS, &[FIRST + 5]);
     rig.queues[DEFLATE].offer(0);
     rig.driver().notify(1);
@@ -60,9 +65,7 @@ fn an_inflate_helps_a_deflate_that_waits() {
     let mut rig = Rig::new(&ram, F_MUST_TELL_HOST);
     fill(&ram, FIRST..FIRST + 4 * HUGE);
     rig.inflate(FIRST..FIRST + HUGE);
-    let thief = huge_ram(2 * (pool.free() - pool.reserved()));
-    let pages = u32::try_from(thief.size().bytes() / PAGE).unwrap();
-    fill(&thief, (0..pages).step_by(HUGE as usize));
+    let _thief = steal_the_rest(&pool);
     rig.queues[DEFLATE].describe_pfns(0, PFNS + PAGE, &[FIRST]);
     rig.queues[DEFLATE].offer(0);
     rig.driver().notify(1);
@@ -80,9 +83,7 @@ fn a_reset_ends_the_wait() {
     let mut rig = Rig::new(&ram, F_MUST_TELL_HOST);
     fill(&ram, FIRST..FIRST + 2 * HUGE);
     rig.inflate(FIRST..FIRST + HUGE);
-    let thief = huge_ram(2 * (pool.free() - pool.reserved()));
-    let pages = u32::try_from(thief.size().bytes() / PAGE).unwrap();
-    fill(&thief, (0..pages).step_by(HUGE as usize));
+    let thief = steal_the_rest(&pool);
     rig.queues[DEFLATE].describe_pfns(0, PFNS, &[FIRST]);
     rig.queues[DEFLATE].offer(0);
     rig.driver().notify(1);
