@@ -156,8 +156,11 @@ impl Vcpu {
                 self.missing(lost)
             }
             VcpuExit::MemoryFault { gpa, .. } => Exit::MissingMemory(Some(GuestAddress(gpa))),
-            // A triple fault: what a processor does about it is a reset.
-            VcpuExit::Shutdown => Exit::Action(Action::Reset),
+            // A triple fault: what a processor does about it is a reset. Its registers say nothing: on AMD, KVM has reset them.
+            VcpuExit::Shutdown => {
+                tracing::warn!("vCPU {}: triple fault: the guest is reset", self.index);
+                Exit::Action(Action::Reset)
+            }
             VcpuExit::Intr | VcpuExit::IrqWindowOpen | VcpuExit::SetTpr => Exit::Continue,
             VcpuExit::InternalError => Exit::Failed(self.internal_error()),
             VcpuExit::FailEntry(reason, cpu) => Exit::Failed(format!(
