@@ -15,6 +15,7 @@ use super::choice::Place;
 use super::image::{self, Contents};
 use super::stock::Stock;
 use super::{Error, Result, process};
+use crate::agent::Memory;
 use crate::job::{PORT_ERROR, PORT_OUTPUT, PORT_STATUS};
 
 /// The machine: two nodes of 4 GiB, of which only what is touched is taken.
@@ -34,6 +35,9 @@ const MACHINE: [&str; 14] = [
     "-nodefaults",
     "-no-reboot",
 ];
+/// The emulated processor. Without XSAVE: QEMU's SVM does not intercept XSETBV, so KVM would run a guest with another XCR0
+/// than it has set, and the guest would lose registers whenever it saves them. Five-level page tables would only cost time.
+const EMULATED: &str = "max,+svm,+npt,phys-bits=46,-xsave,-la57";
 /// Bytes of this machine's memory that a lab host may come to hold: its own, and what emulating it costs.
 const COST: u64 = 9 << 30;
 /// 1 GiB pages can only be had at the start. A panic ends the machine at once.
@@ -78,12 +82,7 @@ pub struct Streams {
 /// How many lab hosts this machine has processors and free memory for; at least one.
 pub fn abreast() -> usize {
     let processors = thread::available_parallelism().map_or(1, usize::from);
-    let meminfo = fs::read_to_string("/proc/meminfo").unwrap_or_default();
-    let line = meminfo
-        .lines()
-        .find_map(|line| line.strip_prefix("MemAvailable:"));
-    let kibibytes = line.and_then(|line| line.split_whitespace().next()?.parse::<u64>().ok());
-    let room = kibibytes.unwrap_or(0) * 1024 / COST;
+    let room = Memory::here().map_or(0, |memory| memory.available / COST);
     processors.min(usize::try_from(room).unwrap_or(usize::MAX)).max(1)
 }
 
@@ -157,7 +156,7 @@ impl Host<'_> {
             Place::Direct | Place::LabKvm => command.args(["-accel", "kvm", "-cpu", "host"]),
             Place::LabTcg => command
                 .args(["-accel", "tcg,thread=multi,tb-size=512"])
-                .args(["-cpu", "max,+svm,+npt,phys-bits=46"]),
+                .args(["-cpu", EMULATED]),
         };
         command.args(MACHINE);
         command.args([
