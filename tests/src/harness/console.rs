@@ -63,6 +63,11 @@ impl Transcript {
         String::from_utf8_lossy(&self.shared.lock().bytes).into_owned()
     }
 
+    /// The last of it, as much as an error repeats.
+    pub fn tail(&self) -> String {
+        tail(&self.shared.lock().bytes)
+    }
+
     /// Waits until what came after `from` satisfies `found`, which returns a value and how many bytes it used; returns
     /// the value and the place after it.
     pub fn wait<T>(

@@ -6,6 +6,7 @@ use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use rustix::process::{Pid, WaitId, WaitIdOptions, WaitIdStatus, waitid};
 use tempfile::TempDir;
 
 use super::agent::{Agent, BOOT};
@@ -16,6 +17,8 @@ use super::{Error, Result, names};
 
 /// The environment variable that names the program under test; without it, it is looked for in PATH.
 pub const PROGRAM: &str = "BALLAST";
+/// How long an end of Ballast may take after its serial port or a socket of it has closed.
+const LAST_WORDS: Duration = Duration::from_millis(500);
 /// A command line for kernels that answers on the serial port and ends on a panic.
 pub const COMMAND_LINE: &str = "console=ttyS0 panic=-1 reboot=t quiet";
 
@@ -161,8 +164,10 @@ impl Launch {
         else {
             return Err(run_error(&first, std::io::Error::other("a pipe is missing")));
         };
+        let console = Console::new(input, output);
         Ok(Vm {
-            console: Some(Console::new(input, output)),
+            guest: console.transcript.clone(),
+            console: Some(console),
             errors: Transcript::of(errors),
             child,
             started,
@@ -184,6 +189,8 @@ pub struct Vm {
     child: Child,
     started: Instant,
     console: Option<Console<ChildStdin>>,
+    /// What came from the guest's serial port.
+    guest: Transcript,
     /// Its standard error.
     pub errors: Transcript,
     socket: PathBuf,
@@ -258,6 +265,13 @@ impl Vm {
         }
     }
 
+    /// How it ended, if it has. [`Vm::wait`] can still be asked for it: the process is not reaped.
+    fn ending(&self) -> Result<Option<WaitIdStatus>> {
+        let options = WaitIdOptions::EXITED | WaitIdOptions::NOHANG | WaitIdOptions::NOWAIT;
+        waitid(WaitId::Pid(Pid::from_child(&self.child)), options)
+            .map_err(|errno| run_error("ballast", errno.into()))
+    }
+
     /// Kills it with SIGKILL and waits until it is gone.
     pub fn kill(&mut self) -> Result<()> {
         self.child
@@ -267,9 +281,11 @@ impl Vm {
             .map_err(|source| run_error("ballast", source))
     }
 
-    /// Adds what Ballast itself said to an error about its guest.
-    fn explain(&self, error: Error) -> Error {
-        let said = format!("\nballast said:\n{}", self.errors.text());
+    /// Adds what Ballast itself said, and how it ended, to an error about its guest.
+    pub fn explain(&self, error: Error) -> Error {
+        let ended = eventually(LAST_WORDS, || self.ending().map(|ending| ending.is_some()));
+        let ending = ended.and_then(|_| self.ending());
+        let said = format!("\nballast, {}, said:\n{}", told(ending), self.errors.text());
         match error {
             Error::TimedOut { what, patience, seen } => Error::TimedOut {
                 what,
@@ -280,7 +296,10 @@ impl Vm {
                 what,
                 seen: seen + &said,
             },
-            Error::Connection(text) => Error::Connection(text + &said),
+            Error::Connection(text) => {
+                let guest = self.guest.tail();
+                Error::Connection(format!("{text}{said}the guest said last:\n{guest}"))
+            }
             other @ (Error::File { .. }
             | Error::Format { .. }
             | Error::Run { .. }
@@ -309,6 +328,18 @@ pub fn eventually(patience: Duration, mut condition: impl FnMut() -> Result<bool
             return Ok(false);
         }
         thread::sleep(Duration::from_millis(50));
+    }
+}
+
+fn told(ending: Result<Option<WaitIdStatus>>) -> String {
+    match ending {
+        Ok(None) => "still there".to_owned(),
+        Ok(Some(status)) => match (status.exit_status(), status.terminating_signal()) {
+            (Some(code), _) => format!("ended with {code}"),
+            (None, Some(signal)) => format!("killed by signal {signal}"),
+            (None, None) => format!("{status:?}"),
+        },
+        Err(error) => error.to_string(),
     }
 }
 

@@ -152,7 +152,7 @@ fn measure(show: &Show) -> harness::Result<Measured> {
         ram: RAM << 20,
         before: None,
     };
-    let measured = table.steps()?;
+    let measured = table.steps().map_err(|error| table.vm.explain(error))?;
     table.agent.power_off()?;
     let status: ExitStatus = table.vm.wait(PATIENCE)?;
     if status.success() {
