@@ -4,7 +4,7 @@ use std::io;
 use std::sync::Arc;
 use std::sync::mpsc;
 use std::thread::{self, JoinHandle};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use devices::action::Action;
 
@@ -26,7 +26,7 @@ pub struct VcpuThreads {
     kickers: Vec<Kicker>,
     infos: Vec<VcpuInfo>,
     // Held so that no thread's id is used again while its kicker lives.
-    _threads: Vec<JoinHandle<()>>,
+    threads: Vec<JoinHandle<()>>,
 }
 
 impl VcpuThreads {
@@ -68,7 +68,7 @@ impl VcpuThreads {
             gate,
             kickers,
             infos,
-            _threads: threads,
+            threads,
         })
     }
 
@@ -89,9 +89,19 @@ impl VcpuThreads {
 }
 
 impl Drop for VcpuThreads {
+    /// Waits until the threads have let go of the guest's memory, as long as a stop may take: a file that has to be emptied is
+    /// emptied by the last who holds it, and that must not be a thread that the end of the process overtakes.
     fn drop(&mut self) {
         self.gate.remove();
         self.kickers.iter().for_each(Kicker::kick);
+        let deadline = Instant::now() + STOP_DEADLINE;
+        while !self.threads.iter().all(JoinHandle::is_finished) {
+            if Instant::now() > deadline {
+                tracing::warn!("a vCPU's thread did not end in time");
+                return;
+            }
+            thread::sleep(Duration::from_millis(1));
+        }
     }
 }
 
