@@ -1,5 +1,6 @@
-//! What the host has: nodes, huge page pools, KSM, transparent huge pages, pressure. Read only.
+//! What the host has: nodes, huge page pools, limits, KSM, transparent huge pages, pressure. Read only.
 
+pub mod cgroup;
 pub mod hugepages;
 pub mod ksm;
 pub mod meminfo;

@@ -2,6 +2,7 @@
 
 mod change;
 mod error;
+mod limit;
 mod misplaced;
 mod open;
 mod shortage;
@@ -27,6 +28,7 @@ use crate::size::{ByteSize, PageSize};
 
 pub use change::ChangeError;
 pub use error::RamError;
+pub use limit::OverLimit;
 pub use misplaced::Misplaced;
 pub use shortage::Shortage;
 

@@ -8,6 +8,7 @@ pub mod backing;
 pub mod balloon;
 pub mod console;
 pub mod error;
+pub mod group;
 pub mod hugepages;
 pub mod knob;
 pub mod kvm;

@@ -6,6 +6,8 @@ use std::path::Path;
 use std::time::Duration;
 
 use serde_json::Value;
+use tests::harness::backing::HUGE_PAGE;
+use tests::harness::group::Group;
 use tests::harness::hugepages::{ALL_2M, Pages};
 use tests::harness::vm::Launch;
 use tests::harness::{Error, Result};
@@ -74,6 +76,33 @@ fn without_preallocation_the_pages_are_promised() -> Result<()> {
         assert!(reserved > TAKEN * 9 / 10, "{line}: {pages:?}");
         vm.kill()?;
         assert_untouched("killed")?;
+    }
+    Ok(())
+}
+
+#[test]
+#[ignore = "needs the lab: cargo lab test"]
+fn a_limit_of_a_control_group_is_named_before_anything_is_taken() -> Result<()> {
+    let _pool = ALL_2M.set(POOL)?;
+    let group = Group::new("hugetlb")?;
+    for (name, limit) in [
+        ("hugetlb.2MB.max", TAKEN - 1),
+        ("hugetlb.2MB.rsvd.max", TAKEN - 2),
+    ] {
+        group.limit(name, Some(limit * HUGE_PAGE))?;
+        let mut vm = Launch::tiny()
+            .line(OBJECT)
+            .args(["-m", "512"])
+            .under(&group.enter())
+            .start()?;
+        assert_eq!(vm.wait(END)?.code(), Some(1));
+        let said = vm.errors.text();
+        let size = 2 * limit;
+        let wanted = format!(
+            "backend 'mem' needs {TAKEN} pages of 2 MiB (512 MiB): {size} MiB of {size} MiB left by /sys/fs/cgroup/"
+        );
+        assert!(said.contains(&wanted) && said.contains(name), "{said}");
+        assert_untouched("refused")?;
     }
     Ok(())
 }

@@ -4,7 +4,7 @@ use std::io;
 
 use thiserror::Error;
 
-use super::{Misplaced, Shortage};
+use super::{Misplaced, OverLimit, Shortage};
 use crate::backend::{HostPolicy, NodeSet, OpenError, SpecError};
 use crate::hints::HintError;
 use crate::layout::LayoutError;
@@ -40,6 +40,9 @@ pub enum RamError {
     /// Not enough huge pages.
     #[error(transparent)]
     Shortage(#[from] Shortage),
+    /// A control group allows fewer huge pages.
+    #[error(transparent)]
+    OverLimit(#[from] OverLimit),
     /// Not enough room in the file system.
     #[error(
         "backend '{id}' needs {needed}, but the {place} has room for {room}: make the file system larger"
@@ -64,7 +67,7 @@ pub enum RamError {
         /// What it is.
         what: String,
         /// What may help.
-        hint: &'static str,
+        hint: String,
         /// What the kernel said.
         source: io::Error,
     },

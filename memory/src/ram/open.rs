@@ -7,6 +7,7 @@ use std::sync::{Arc, Mutex};
 use rustix::process::Resource;
 use vm_memory::{GuestMemoryMmap, GuestRegionMmap};
 
+use super::limit;
 use super::shortage::{self, Claim};
 use super::{Inner, Misplaced, OpenBackend, RamError};
 use crate::backend::{
@@ -14,7 +15,7 @@ use crate::backend::{
 };
 use crate::effective::Effective;
 use crate::hints;
-use crate::host::{numa, thp};
+use crate::host::{cgroup, numa, thp};
 use crate::layout::{self, Placement};
 use crate::mapping::{Mapping, Span};
 use crate::policy;
@@ -92,7 +93,7 @@ fn reserves(spec: &BackendSpec, page: PageSize) -> bool {
 }
 
 fn check_pools(specs: &[BackendSpec], sources: &[Box<dyn Backend>]) -> Result<(), RamError> {
-    let mut claims: Vec<Claim> = Vec::new();
+    let mut claims: Vec<(&str, Claim)> = Vec::new();
     for (spec, source) in specs.iter().zip(sources) {
         let page = source.page_size();
         if !page.is_huge() {
@@ -101,12 +102,12 @@ fn check_pools(specs: &[BackendSpec], sources: &[Box<dyn Backend>]) -> Result<()
         let claim = Claim::new(spec, page);
         if reserves(spec, page) {
             shortage::check(&spec.id, &claim, &claims)?;
-            claims.push(claim);
+            claims.push((&spec.id, claim));
         } else {
             shortage::check_empty(&spec.id, &claim)?;
         }
     }
-    Ok(())
+    Ok(limit::check(&claims)?)
 }
 
 /// Maps, hints, binds.
@@ -206,9 +207,12 @@ fn map_error(spec: &BackendSpec, backend: &dyn Backend, source: io::Error) -> Ra
         }
     }
     let hint = match (out_of_memory, page.is_huge()) {
-        (true, true) => ": the mount (size=) or a hugetlb cgroup (rsvd.max) may have a limit",
-        (true, false) => ": with reserve=off the host does not account for it before it is used",
-        (false, _) => "",
+        (true, true) => cgroup::huge_pages(page).map_or_else(
+            || ": the mount may have a limit (size=)".to_owned(),
+            |limit| format!(": {limit}; the mount may have a limit (size=) too"),
+        ),
+        (true, false) => ": with reserve=off the host does not account for it before it is used".to_owned(),
+        (false, _) => String::new(),
     };
     RamError::Map {
         id: spec.id.clone(),
@@ -252,9 +256,10 @@ fn prealloc_error(opening: &Opening<'_>, offset: u64, source: io::Error) -> RamE
         if let Some(shortage) = shortage::found(&spec.id, &Claim::new(spec, page), held) {
             return shortage.into();
         }
-        hint = format!(
-            "; the pool of {page} pages has enough: a hugetlb cgroup may have a limit (hugetlb.*.max)"
-        );
+        hint = format!("; the pool of {page} pages has enough");
+        if let Some(limit) = cgroup::huge_pages(page) {
+            hint = format!("{hint}, but a control group limits them: {limit}");
+        }
     } else if no_page && let Some(room) = backend.room() {
         hint = format!("; the {} has room for {room} more", backend.describe());
     } else if source.raw_os_error() == Some(libc::EHWPOISON) {

@@ -19,9 +19,9 @@ pub struct Shortage {
 /// What one backend needs of a pool.
 #[derive(Clone, Debug)]
 pub(super) struct Claim {
-    page: PageSize,
+    pub(super) page: PageSize,
     nodes: Option<NodeSet>,
-    pages: u64,
+    pub(super) pages: u64,
 }
 
 impl Claim {
@@ -44,17 +44,17 @@ impl Claim {
     }
 }
 
-/// Checks that the pool as it is now serves `claim` beside the claims `before` it. Two guests that start at the same time may
+/// Checks that the pool as it is now serves `claim` beside the claims `before` it, each with its backend. Two guests that start at the same time may
 /// still take each other's pages; the reservation or the preallocation finds that out.
 ///
 /// # Errors
 /// The shortage. A pool that cannot be read is left to the kernel.
-pub(super) fn check(id: &str, claim: &Claim, before: &[Claim]) -> Result<(), Shortage> {
+pub(super) fn check(id: &str, claim: &Claim, before: &[(&str, Claim)]) -> Result<(), Shortage> {
     let Ok(pool) = Pool::read(claim.page, claim.nodes.as_ref()) else {
         return Ok(());
     };
-    let promised = before.iter().filter(|other| other.draws_on(claim));
-    let promised = promised.map(|other| other.pages).sum();
+    let promised = before.iter().filter(|(_, other)| other.draws_on(claim));
+    let promised = promised.map(|(_, other)| other.pages).sum();
     let shortage = Shortage {
         id: id.to_owned(),
         needed: claim.pages,

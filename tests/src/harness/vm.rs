@@ -123,8 +123,8 @@ impl Launch {
 
     /// Started by another program, as `taskset 1`.
     #[must_use]
-    pub fn under(mut self, wrapper: &[&str]) -> Launch {
-        self.wrapper = wrapper.iter().map(Into::into).collect();
+    pub fn under<A: AsRef<OsStr>>(mut self, wrapper: &[A]) -> Launch {
+        self.wrapper = wrapper.iter().map(|word| word.as_ref().to_owned()).collect();
         self
     }
 
