@@ -82,10 +82,12 @@ impl Partial {
         }
     }
 
-    /// Bytes of pieces that wait for the rest of their huge page. Complete pages wait for nothing and do not count.
+    /// Bytes of pieces in the regions inside `guest` that wait for the rest of their huge page. Complete pages wait for
+    /// nothing and do not count.
     #[must_use]
-    pub fn bytes(&self) -> u64 {
-        self.areas.iter().map(|area| area.waiting).sum::<u64>() * PIECE.bytes()
+    pub fn bytes(&self, guest: GuestRange) -> u64 {
+        let inside = self.areas.iter().filter(|area| guest.contains(area.guest.start));
+        inside.map(|area| area.waiting).sum::<u64>() * PIECE.bytes()
     }
 }
 

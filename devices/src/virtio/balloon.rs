@@ -36,7 +36,7 @@ mod stats_queue;
 pub use handle::BalloonHandle;
 pub use inhibit::InhibitGuard;
 pub use news::{BalloonNews, DistressReport, OnNews, StallReason, StallReport};
-pub use report::{BalloonCounters, BalloonReport, BalloonState, ReportingState};
+pub use report::{BackendFigures, BalloonCounters, BalloonReport, BalloonState, ReportingState};
 pub use spec::{BalloonError, BalloonSpec, Reporting};
 pub use stats::{GuestStats, STAT_NAMES, Stat};
 

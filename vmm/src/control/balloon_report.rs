@@ -8,7 +8,7 @@ use std::io;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use devices::virtio::balloon::{
-    BalloonCounters, BalloonHandle, BalloonReport, GuestStats, ReportingState, STAT_NAMES,
+    BackendFigures, BalloonCounters, BalloonHandle, BalloonReport, GuestStats, ReportingState, STAT_NAMES,
 };
 use memory::ram::{OpenBackend, Ram};
 use memory::size::ByteSize;
@@ -107,7 +107,7 @@ fn statistics(stats: &GuestStats) -> Value {
 struct Share<'a> {
     backend: &'a OpenBackend,
     resident: ByteSize,
-    discarded: ByteSize,
+    figures: BackendFigures,
 }
 
 impl Share<'_> {
@@ -119,21 +119,22 @@ impl Share<'_> {
     /// was discarded twice counts, as one that came back in between.
     fn refaulted(&self) -> ByteSize {
         let absent = self.size().saturating_sub(self.resident);
-        self.discarded.saturating_sub(absent)
+        let discarded = self.figures.discarded.saturating_add(self.figures.reported);
+        ByteSize::from_bytes(discarded).saturating_sub(absent)
     }
 }
 
 fn shares<'a>(handle: &BalloonHandle, ram: &'a Ram) -> io::Result<Vec<Share<'a>>> {
     // Read before what is resident: what is discarded meanwhile shall not look as if it had come back.
-    let discarded = handle.discarded_by_backend();
-    let share = |(backend, discarded): (&'a OpenBackend, u64)| {
+    let figures = handle.by_backend();
+    let share = |(backend, figures): (&'a OpenBackend, BackendFigures)| {
         Ok(Share {
             backend,
             resident: backend.resident()?,
-            discarded: ByteSize::from_bytes(discarded),
+            figures,
         })
     };
-    ram.backends().iter().zip(discarded).map(share).collect()
+    ram.backends().iter().zip(figures).map(share).collect()
 }
 
 /// `x-ballast-query-balloon`.
@@ -147,7 +148,10 @@ pub(super) fn query(handle: &BalloonHandle, ram: &Ram) -> io::Result<Value> {
             "id": share.backend.spec().id,
             "page-size": share.backend.page_size().bytes(),
             "size": share.size().bytes(),
-            "discarded": share.discarded.bytes(),
+            "inflated": share.figures.inflated,
+            "discarded": share.figures.discarded,
+            "reported": share.figures.reported,
+            "partial": share.figures.partial,
             "resident": share.resident.bytes(),
             "refaulted": share.refaulted().bytes(),
             // Why nothing goes back to the host, where that is so.
@@ -207,11 +211,19 @@ pub(super) fn long(handle: &BalloonHandle, ram: &Ram) -> String {
                     .backend
                     .keeps()
                     .map(|why| format!("; gives nothing back: {why}"));
+                let [inflated, discarded, reported, partial] = [
+                    share.figures.inflated,
+                    share.figures.discarded,
+                    share.figures.reported,
+                    share.figures.partial,
+                ]
+                .map(ByteSize::from_bytes);
                 let text = format_args!(
-                    "{} of {} resident; {} discarded, of it {} or more taken again{}",
+                    "{} of {} resident, pages of {}; inflated {inflated}, discarded {discarded}, reported {reported}, \
+                     partial {partial}, of all discarded {} or more taken again{}",
                     share.resident,
                     share.size(),
-                    share.discarded,
+                    share.backend.page_size().size(),
                     share.refaulted(),
                     keeps.unwrap_or_default()
                 );

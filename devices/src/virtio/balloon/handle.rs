@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use memory::size::ByteSize;
 
 use super::inhibit::InhibitGuard;
-use super::report::{BalloonCounters, BalloonReport};
+use super::report::{BackendFigures, BalloonCounters, BalloonReport};
 use super::shared::Shared;
 use super::stats::GuestStats;
 use super::{BalloonError, BalloonSpec};
@@ -77,12 +77,10 @@ impl BalloonHandle {
         self.shared.counters()
     }
 
-    /// Bytes discarded since start, out of the inflate queue or because they were reported, for each backend in the
-    /// order of [`memory::ram::Ram::backends`].
+    /// What of it concerns each backend, in the order of [`memory::ram::Ram::backends`].
     #[must_use]
-    pub fn discarded_by_backend(&self) -> Vec<u64> {
-        let sums = self.shared.by_backend.iter();
-        sums.map(|sum| sum.load(Ordering::Relaxed)).collect()
+    pub fn by_backend(&self) -> Vec<BackendFigures> {
+        self.shared.by_backend()
     }
 
     /// Everything about it, at one moment.

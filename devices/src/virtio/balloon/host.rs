@@ -4,13 +4,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use memory::absent::Absent;
+use memory::partial::Partial;
 use memory::ram::Ram;
 use memory::range::GuestRange;
 use memory::release::Releaser;
 
 use crate::fault::{Faults, GuestFault};
 
-use super::shared::{Counters, Shared};
+use super::shared::{BackendCounters, Shared};
 
 /// Over which queue memory came.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,7 +21,7 @@ pub(super) enum Path {
 }
 
 impl Path {
-    fn discarded(self, counters: &Counters) -> &AtomicU64 {
+    fn discarded(self, counters: &BackendCounters) -> &AtomicU64 {
         match self {
             Path::Inflate => &counters.discarded,
             Path::Report => &counters.reported,
@@ -62,12 +63,11 @@ impl Host {
             add(&counters.inhibited, asked);
             return;
         };
-        add(path.discarded(counters), released.discarded);
         add(&counters.refused, released.refused);
         add(&counters.failed, released.failed);
         add(&counters.rounded, released.rounded);
-        for (sum, bytes) in self.shared.by_backend.iter().zip(self.releaser.discarded()) {
-            add(sum, *bytes);
+        for (backend, bytes) in self.shared.by_backend.iter().zip(self.releaser.discarded()) {
+            add(path.discarded(backend), *bytes);
         }
         if released.outside > 0 {
             faults.count(GuestFault::BalloonOutside {
@@ -77,6 +77,47 @@ impl Host {
         if released.discarded > 0 {
             ranges.iter().for_each(|range| self.absent.insert(*range));
             self.count_unreserved();
+        }
+    }
+
+    /// Counts pages that the driver put into the balloon, by backend. What is not RAM belongs to none.
+    pub(super) fn count_inflated(&self, ranges: &[GuestRange]) {
+        self.recount(ranges, u64::saturating_add);
+    }
+
+    /// Counts pages that the driver took out of it.
+    pub(super) fn count_deflated(&self, ranges: &[GuestRange]) {
+        self.recount(ranges, u64::saturating_sub);
+    }
+
+    fn recount(&self, ranges: &[GuestRange], change: fn(u64, u64) -> u64) {
+        for region in self.ram.regions() {
+            let parts = ranges
+                .iter()
+                .filter_map(|range| region.guest().intersection(range));
+            let bytes = parts.map(|part| part.len).sum();
+            let inflated = &self.shared.by_backend[region.backend()].inflated;
+            let changed = change(inflated.load(Ordering::Relaxed), bytes);
+            // A driver may give the same page twice.
+            let size = self.ram.backends()[region.backend()].spec().size.bytes();
+            inflated.store(changed.min(size), Ordering::Relaxed);
+        }
+    }
+
+    /// Counts the pieces that wait, by backend.
+    pub(super) fn count_partial(&self, partial: &Partial) {
+        for (index, backend) in self.shared.by_backend.iter().enumerate() {
+            let regions = self.ram.regions().iter();
+            let regions = regions.filter(|region| region.backend() == index);
+            let bytes = regions.map(|region| partial.bytes(region.guest())).sum();
+            backend.partial.store(bytes, Ordering::Relaxed);
+        }
+    }
+
+    /// The driver is gone, and with it what was in the balloon.
+    pub(super) fn forget(&self) {
+        for backend in &self.shared.by_backend {
+            backend.inflated.store(0, Ordering::Relaxed);
         }
     }
 

@@ -85,6 +85,7 @@ impl Pages {
         self.deflate.pages.clear();
         self.deflate.resume = None;
         self.forget();
+        self.host.forget();
         self.all_in_use();
     }
 
@@ -144,8 +145,9 @@ impl Pages {
         for range in &self.ranges {
             self.partial.insert(*range, &mut self.complete);
         }
+        self.host.count_inflated(&self.ranges);
         if self.must_tell_host {
-            self.count_partial();
+            self.host.count_partial(&self.partial);
         } else {
             // Once the chains are back, the driver may use any of these pages again without a word.
             for range in &self.ranges {
@@ -197,10 +199,11 @@ impl Pages {
             self.partial.remove(*range);
             self.host.missing(*range, &mut self.deflate.pages);
         }
+        self.host.count_deflated(&self.ranges);
         // Neighbours in the list may be parts of the same huge page.
         self.deflate.pages.dedup();
         if understood {
-            self.count_partial();
+            self.host.count_partial(&self.partial);
         } else {
             // Some page is the guest's again, and we do not know which: no large page may count as complete.
             self.forget();
@@ -226,12 +229,7 @@ impl Pages {
 
     fn forget(&mut self) {
         self.partial.clear();
-        self.count_partial();
-    }
-
-    fn count_partial(&self) {
-        let counter = &self.shared.counters.partial;
-        counter.store(self.partial.bytes(), Ordering::Relaxed);
+        self.host.count_partial(&self.partial);
     }
 
     /// Collects heads and page numbers of every chain that is available. Returns whether all of them were understood;

@@ -75,6 +75,20 @@ pub struct BalloonCounters {
     pub poisoned: u64,
 }
 
+/// The part of one backend in [`BalloonCounters`], in bytes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct BackendFigures {
+    /// Of its pages, those that the driver has sent through the inflate queue and not yet through the deflate queue. Not
+    /// what the driver claims in sum: that comes by another way, a little later, and a driver may well contradict itself.
+    pub inflated: u64,
+    /// As [`BalloonCounters::discarded`].
+    pub discarded: u64,
+    /// As [`BalloonCounters::reported`].
+    pub reported: u64,
+    /// As [`BalloonCounters::partial`].
+    pub partial: u64,
+}
+
 /// Whether free page reporting works.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ReportingState {

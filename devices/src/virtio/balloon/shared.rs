@@ -10,7 +10,7 @@ use vmm_sys_util::eventfd::EventFd;
 
 use super::controller::{Controller, Evidence};
 use super::inhibit::Inhibitors;
-use super::report::{BalloonCounters, BalloonReport, ReportingState, feature_names};
+use super::report::{BackendFigures, BalloonCounters, BalloonReport, ReportingState, feature_names};
 use super::spec::{BalloonError, BalloonSpec, Reporting};
 use super::stats::{GuestStats, Stat};
 use super::{F_DEFLATE_ON_OOM, F_PAGE_POISON, F_PAGE_REPORTING};
@@ -21,15 +21,21 @@ const FRESH: Duration = Duration::from_secs(60);
 /// Counters that only the worker changes, in bytes.
 #[derive(Debug, Default)]
 pub(super) struct Counters {
-    pub(super) discarded: AtomicU64,
-    pub(super) reported: AtomicU64,
-    pub(super) partial: AtomicU64,
     pub(super) refused: AtomicU64,
     pub(super) failed: AtomicU64,
     pub(super) rounded: AtomicU64,
     pub(super) unreserved: AtomicU64,
     pub(super) inhibited: AtomicU64,
     pub(super) poisoned: AtomicU64,
+}
+
+/// Those of one backend.
+#[derive(Debug, Default)]
+pub(super) struct BackendCounters {
+    pub(super) inflated: AtomicU64,
+    pub(super) discarded: AtomicU64,
+    pub(super) reported: AtomicU64,
+    pub(super) partial: AtomicU64,
 }
 
 #[derive(Debug)]
@@ -46,8 +52,7 @@ pub(super) struct Shared {
     pub(super) stats_interval: AtomicU64,
     pub(super) stats_wanted: AtomicBool,
     pub(super) counters: Counters,
-    /// Discarded by either way, for each backend.
-    pub(super) by_backend: Vec<AtomicU64>,
+    pub(super) by_backend: Vec<BackendCounters>,
     pub(super) inhibitors: Inhibitors,
     /// The user wants something.
     pub(super) event: EventFd,
@@ -72,7 +77,11 @@ impl Shared {
             stats_interval: AtomicU64::new(interval),
             stats_wanted: AtomicBool::new(false),
             counters: Counters::default(),
-            by_backend: ram.backends().iter().map(|_| AtomicU64::new(0)).collect(),
+            by_backend: ram
+                .backends()
+                .iter()
+                .map(|_| BackendCounters::default())
+                .collect(),
             inhibitors: Inhibitors::default(),
             event,
             spec,
@@ -117,11 +126,13 @@ impl Shared {
     pub(super) fn counters(&self) -> BalloonCounters {
         let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         let counters = &self.counters;
+        let backends = self.by_backend();
+        let sum = |figure: fn(&BackendFigures) -> u64| backends.iter().map(figure).sum();
         BalloonCounters {
             inflated: self.controller().claimed(),
-            discarded: read(&counters.discarded),
-            reported: read(&counters.reported),
-            partial: read(&counters.partial),
+            discarded: sum(|backend| backend.discarded),
+            reported: sum(|backend| backend.reported),
+            partial: sum(|backend| backend.partial),
             refused: read(&counters.refused),
             failed: read(&counters.failed),
             rounded: read(&counters.rounded),
@@ -129,6 +140,17 @@ impl Shared {
             inhibited: read(&counters.inhibited),
             poisoned: read(&counters.poisoned),
         }
+    }
+
+    pub(super) fn by_backend(&self) -> Vec<BackendFigures> {
+        let read = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        let figures = |counters: &BackendCounters| BackendFigures {
+            inflated: read(&counters.inflated),
+            discarded: read(&counters.discarded),
+            reported: read(&counters.reported),
+            partial: read(&counters.partial),
+        };
+        self.by_backend.iter().map(figures).collect()
     }
 
     /// What is known about the reason of a stall.

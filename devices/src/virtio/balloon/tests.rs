@@ -17,6 +17,7 @@ use crate::virtio::pci::VirtioPci;
 
 use super::*;
 
+mod backends;
 mod model;
 mod reporting;
 mod stats;

@@ -12,8 +12,8 @@ fn programs_are_told_everything() {
         "eta": null, "poison-value": null, "inhibitors": [], "stats": null, "stats-polling-interval": 0,
         "inflated": 0, "discarded": 0, "reported": 0, "partial": 0, "refused": 0, "failed": 0, "rounded": 0,
         "unreserved": 0, "inhibited": 0, "poisoned": 0, "free-page-reporting": { "state": "not-negotiated" },
-        "backends": [{ "id": "ram", "page-size": 4096, "size": 64 << 20, "discarded": 0, "resident": 0,
-            "refaulted": 0, "keeps": null }],
+        "backends": [{ "id": "ram", "page-size": 4096, "size": 64 << 20, "inflated": 0, "discarded": 0,
+            "reported": 0, "partial": 0, "resident": 0, "refaulted": 0, "keeps": null }],
     });
     for (name, expected) in expected.as_object().unwrap() {
         assert_eq!(value[name], *expected, "{name} in {value}");
@@ -41,7 +41,8 @@ fn people_are_told_why_something_is_off() {
         "  floor: 4 MiB\n",
         "  discarded: 0 bytes\n",
         "  nothing is discarded: a device writes to guest memory (1)\n",
-        "  backend 'ram': 0 bytes of 64 MiB resident; 0 bytes discarded, of it 0 bytes or more taken again\n",
+        "  backend 'ram': 0 bytes of 64 MiB resident, pages of 4 KiB; inflated 0 bytes, discarded 0 bytes, reported 0 bytes, \
+         partial 0 bytes, of all discarded 0 bytes or more taken again\n",
     ] {
         assert!(text.contains(line), "{line:?} is not in {text}");
     }
@@ -57,7 +58,11 @@ fn what_was_discarded_and_is_there_came_back() {
         let share = Share {
             backend: &target.ram.backends()[0],
             resident: ByteSize::mib(resident),
-            discarded: ByteSize::mib(discarded),
+            figures: BackendFigures {
+                discarded: ByteSize::mib(discarded).bytes() - 4096,
+                reported: 4096,
+                ..BackendFigures::default()
+            },
         };
         share.refaulted().bytes() >> 20
     };

@@ -52,7 +52,7 @@ fn reported_pages_are_released() {
         (counters.reported, counters.discarded, counters.partial),
         (128 * PAGE, 0, 0)
     );
-    assert_eq!(rig.handle.discarded_by_backend(), [128 * PAGE]);
+    assert_eq!(rig.handle.by_backend()[0].reported, 128 * PAGE);
     for page in 0..256 {
         let gone = page % 8 < 4;
         assert_eq!(byte(&ram, FREE + page), if gone { 0 } else { 0xaa }, "{page}");
