@@ -19,7 +19,7 @@ pub use crate::host::numa::NodeSet;
 pub use crate::policy::{HostPolicy, Placing};
 pub use check::SpecError;
 pub use error::OpenError;
-pub use spec::{BackendKind, BackendSpec, FileSpec, Lock, MergeRequest, Thp};
+pub use spec::{BackendKind, BackendSpec, FileSpec, Lock, MergeRequest, Prealloc, Thp};
 
 /// What a release did, in bytes. The parts add up to what was asked.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

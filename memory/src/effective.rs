@@ -86,7 +86,7 @@ impl Effective {
         let properties = [
             property("share", self.share, spec.share),
             property("reserve", self.reserve, spec.reserve),
-            property("prealloc", self.prealloc, Some(spec.prealloc)),
+            property("prealloc", self.prealloc, Some(spec.prealloc.wanted())),
             property("merge", self.merge, Some(spec.merge.wanted())),
             property("thp", self.thp, asked_thp),
             property(

@@ -29,6 +29,7 @@
 pub mod absent;
 pub mod backend;
 pub mod effective;
+mod given;
 pub mod hints;
 pub mod host;
 pub mod layout;
@@ -50,7 +51,7 @@ mod testing;
 pub use absent::Absent;
 pub use backend::{
     Backend, BackendKind, BackendSpec, FileSpec, Lock, MergeRequest, OpenObserver, OpenStage, Placing,
-    Released, Thp,
+    Prealloc, Released, Thp,
 };
 pub use effective::Effective;
 pub use host::numa::NodeSet;
@@ -60,6 +61,6 @@ pub use policy::HostPolicy;
 pub use ram::{Misplaced, OpenBackend, Ram, RamError};
 pub use range::{GuestRange, Pfn, merge_pfns};
 pub use region::Region;
-pub use release::Releaser;
+pub use release::{Reason, Releaser};
 pub use residency::Residency;
 pub use size::{ByteSize, PageSize, SizeUnit};

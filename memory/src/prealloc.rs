@@ -12,6 +12,7 @@ use std::thread;
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
 
 use crate::backend::{OpenObserver, OpenStage};
+use crate::given::Given;
 use crate::host::numa::{self, NodeSet};
 use crate::mapping::{Advice, Mapping, Span};
 use crate::size::{ByteSize, PageSize};
@@ -25,10 +26,20 @@ pub(crate) struct Job<'a> {
     pub(crate) id: &'a str,
     pub(crate) mapping: &'a Mapping,
     pub(crate) page: PageSize,
-    /// `None`: one for each CPU that may be used.
+    /// `None`: one for each CPU that may be used, and one alone beside a guest, which has use for the CPUs.
     pub(crate) threads: Option<NonZeroUsize>,
     /// The nodes whose CPUs do the work; `None`: any.
     pub(crate) nodes: Option<&'a NodeSet>,
+    /// `Some`: the guest runs.
+    pub(crate) beside: Option<Beside<'a>>,
+}
+
+/// What a guest that runs has given back, which is not to be filled.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Beside<'a> {
+    pub(crate) given: &'a Given,
+    /// Bytes left out are added here.
+    pub(crate) skipped: &'a AtomicU64,
 }
 
 /// Why a preallocation did not come to its end.
@@ -139,9 +150,11 @@ fn worker_cpus(ours: &CpuSet, nodes: Option<&NodeSet>) -> CpuSet {
 
 /// The part of each worker: all have the same but for one unit of 2 MiB, or one page where that is larger.
 fn shares(job: &Job<'_>, cpus: &CpuSet) -> Vec<Span> {
-    let threads = job
-        .threads
-        .map_or(u64::from(cpus.count()), |threads| threads.get() as u64);
+    let threads = match (job.threads, job.beside) {
+        (Some(threads), _) => threads.get() as u64,
+        (None, Some(_)) => 1,
+        (None, None) => u64::from(cpus.count()),
+    };
     split(
         job.mapping.len(),
         job.page.max(PageSize::HUGE_2M).bytes(),
@@ -176,14 +189,17 @@ impl Work<'_> {
     }
 
     fn populate(&self, index: usize, job: &Job<'_>, share: Span, done: &AtomicU64) {
-        let chunk = CHUNK.max(job.page.bytes());
+        let chunk = match job.beside {
+            Some(beside) => beside.given.block(),
+            None => CHUNK.max(job.page.bytes()),
+        };
         let mut offset = share.offset;
         while offset < share.end() && !self.stop.load(Ordering::Relaxed) {
             if self.observer.cancelled() {
                 return self.cancel();
             }
             let len = chunk.min(share.end() - offset);
-            if let Err(source) = provide(job, Span { offset, len }) {
+            if let Err(source) = provide_or_skip(job, Span { offset, len }) {
                 let job = index;
                 return self.fail(Failure::Page { job, offset, source });
             }
@@ -208,13 +224,32 @@ impl Work<'_> {
     }
 }
 
+/// Provides the pages of a piece, which beside a guest is a block.
+fn provide_or_skip(job: &Job<'_>, span: Span) -> io::Result<()> {
+    let Some(beside) = job.beside else {
+        return provide(job, span);
+    };
+    let provided = beside.given.unless_given(span.offset, || provide(job, span));
+    provided.unwrap_or_else(|| {
+        beside.skipped.fetch_add(span.len, Ordering::Relaxed);
+        Ok(())
+    })
+}
+
 /// Provides the pages of a piece.
 fn provide(job: &Job<'_>, span: Span) -> io::Result<()> {
     loop {
         match job.mapping.advise(span, Advice::PopulateWrite) {
-            // A kernel before 5.14 does not know the advice.
+            // A kernel before 5.14 does not know the advice. Where a page is missing, a touch ends in SIGBUS, for which the
+            // start ends, but not a guest that runs.
             Err(error) if error.raw_os_error() == Some(libc::EINVAL) => {
-                return job.mapping.touch(span, job.page);
+                return match job.beside {
+                    None => job.mapping.touch(span, job.page),
+                    Some(_) => Err(io::Error::new(
+                        io::ErrorKind::Unsupported,
+                        "filling memory beside a guest needs Linux 5.14",
+                    )),
+                };
             }
             Err(error) if matches!(error.raw_os_error(), Some(libc::EAGAIN | libc::EINTR)) => {}
             result => return result,

@@ -2,6 +2,7 @@
 
 mod change;
 mod error;
+mod fill;
 mod limit;
 mod misplaced;
 mod open;
@@ -10,6 +11,7 @@ mod shortage;
 use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use vm_memory::{GuestAddress, GuestMemoryMmap};
@@ -17,17 +19,21 @@ use vm_memory::{GuestAddress, GuestMemoryMmap};
 use crate::absent::Absent;
 use crate::backend::{Backend, BackendSpec, OpenObserver, Released};
 use crate::effective::Effective;
+use crate::given::Given;
 use crate::host::hugepages::Pool;
 use crate::mapping::{Advice, Mapping, Span};
 use crate::partial::Partial;
 use crate::range::GuestRange;
 use crate::region::Region;
-use crate::release::Releaser;
+use crate::release::{Reason, Releaser};
 use crate::residency::{Residency, Sample};
 use crate::size::{ByteSize, PageSize};
 
 pub use change::ChangeError;
 pub use error::RamError;
+use fill::Filling;
+
+pub use fill::{PreallocListener, PreallocReport, PreallocState};
 pub use limit::OverLimit;
 pub use misplaced::Misplaced;
 pub use shortage::Shortage;
@@ -49,15 +55,39 @@ struct Inner {
 /// A backend that is part of the guest.
 #[derive(Debug)]
 pub struct OpenBackend {
+    opened: Arc<Opened>,
+    warnings: Vec<String>,
+    /// Provides its pages beside the guest, or did.
+    filler: Mutex<Option<JoinHandle<()>>>,
+}
+
+/// What a backend shares with the thread that fills it.
+#[derive(Debug)]
+struct Opened {
     /// As it is wanted now: some properties change while the guest runs.
     spec: Mutex<Arc<BackendSpec>>,
     source: Box<dyn Backend>,
     mapping: Mapping,
     /// As it was read last: at the start, and after each change.
     effective: Mutex<Arc<Effective>>,
-    warnings: Vec<String>,
     /// It gave pages back since it was opened, and with shared huge pages their reservation.
     gave_back: AtomicBool,
+    /// Which.
+    given: Given,
+    filling: Filling,
+}
+
+impl Opened {
+    fn spec(&self) -> Arc<BackendSpec> {
+        Arc::clone(&self.spec.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Reads what is in effect now.
+    fn read_back(&self) -> io::Result<Arc<Effective>> {
+        let effective = Arc::new(Effective::read(self.source.as_ref(), &self.mapping)?);
+        *self.effective.lock().unwrap_or_else(PoisonError::into_inner) = Arc::clone(&effective);
+        Ok(effective)
+    }
 }
 
 impl Ram {
@@ -75,7 +105,13 @@ impl Ram {
     /// All RAM.
     #[must_use]
     pub fn size(&self) -> ByteSize {
-        ByteSize::from_bytes(self.0.backends.iter().map(|backend| backend.mapping.len()).sum())
+        ByteSize::from_bytes(
+            self.0
+                .backends
+                .iter()
+                .map(|backend| backend.opened.mapping.len())
+                .sum(),
+        )
     }
 
     /// The RAM as vm-memory has it, for reading and writing.
@@ -125,10 +161,10 @@ impl Ram {
         Partial::new(self.0.regions.iter().map(|region| (region.guest, region.page)))
     }
 
-    /// Gives memory back once; who does it again and again keeps a [`Releaser`], which says what happens.
+    /// Gives memory back once, as a balloon does; who does it again and again keeps a [`Releaser`], which says what happens.
     #[must_use]
     pub fn release(&self, ranges: &[GuestRange]) -> Released {
-        Releaser::new(self.clone()).release(ranges)
+        Releaser::new(self.clone()).release(ranges, Reason::Inflated)
     }
 
     /// An empty record of huge pages that were given back.
@@ -146,7 +182,8 @@ impl Ram {
     /// does again.
     pub fn all_in_use(&self) {
         for backend in &self.0.backends {
-            backend.mapping.without_holes();
+            backend.opened.given.deflated();
+            backend.opened.mapping.without_holes();
         }
     }
 
@@ -192,26 +229,32 @@ impl OpenBackend {
     /// What is asked of it now: at the start, and by changes since then.
     #[must_use]
     pub fn spec(&self) -> Arc<BackendSpec> {
-        Arc::clone(&self.spec.lock().unwrap_or_else(PoisonError::into_inner))
+        self.opened.spec()
     }
 
     /// What took effect, read back at the end of the start and after each change.
     #[must_use]
     pub fn effective(&self) -> Arc<Effective> {
-        Arc::clone(&self.effective.lock().unwrap_or_else(PoisonError::into_inner))
+        Arc::clone(
+            &self
+                .opened
+                .effective
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner),
+        )
     }
 
     /// The pages that it gives and takes back.
     #[must_use]
     pub fn page_size(&self) -> PageSize {
-        self.source.page_size()
+        self.opened.source.page_size()
     }
 
     /// Why none of its memory goes back to the host while the guest runs, so that a balloon and reported pages do nothing for
     /// it; `None` where it does.
     #[must_use]
     pub fn keeps(&self) -> Option<&'static str> {
-        self.source.keeps()
+        self.opened.source.keeps()
     }
 
     /// What the user should know about defaults that could not take effect.
@@ -241,19 +284,23 @@ impl OpenBackend {
     #[must_use]
     pub fn is_dry(&self) -> bool {
         if self.page_size().is_huge() {
-            let reserved = self.effective().reserve && !self.gave_back.load(Ordering::Relaxed);
+            let reserved = self.effective().reserve && !self.opened.gave_back.load(Ordering::Relaxed);
             return !reserved && self.shortage().is_some_and(|pool| pool.free == 0);
         }
-        self.source
+        self.opened
+            .source
             .room()
             .is_some_and(|room| room < self.page_size().size())
     }
 
     /// Gives pieces of it back, which are sorted and apart from each other, and used up.
-    pub(crate) fn release(&self, spans: &mut Vec<Span>) -> Released {
-        let released = self.source.release(&self.mapping, spans);
+    pub(crate) fn release(&self, spans: &mut Vec<Span>, reason: Reason) -> Released {
+        if self.keeps().is_none() {
+            self.opened.given.mark(spans, reason);
+        }
+        let released = self.opened.source.release(&self.opened.mapping, spans);
         if released.discarded > 0 {
-            self.gave_back.store(true, Ordering::Relaxed);
+            self.opened.gave_back.store(true, Ordering::Relaxed);
         }
         released
     }
@@ -263,7 +310,7 @@ impl OpenBackend {
     /// # Errors
     /// What madvise(2) says of `MADV_POPULATE_WRITE`.
     pub(crate) fn populate(&self, span: Span) -> io::Result<()> {
-        self.mapping.advise(span, Advice::PopulateWrite)
+        self.opened.mapping.advise(span, Advice::PopulateWrite)
     }
 
     /// How much the host holds for it now; the first figure of [`OpenBackend::residency`], and much cheaper: the size of a
@@ -272,7 +319,7 @@ impl OpenBackend {
     /// # Errors
     /// When /proc or the backing file cannot be read.
     pub fn resident(&self) -> io::Result<ByteSize> {
-        self.source.resident(&self.mapping)
+        self.opened.source.resident(&self.opened.mapping)
     }
 
     /// What the host holds for it now.
@@ -280,7 +327,7 @@ impl OpenBackend {
     /// # Errors
     /// When /proc or the backing file cannot be read.
     pub fn residency(&self) -> io::Result<Residency> {
-        Residency::read(&self.spec(), self.source.as_ref(), &self.mapping)
+        Residency::read(&self.spec(), self.opened.source.as_ref(), &self.opened.mapping)
     }
 }
 

@@ -18,6 +18,15 @@ use crate::sys;
 /// Most bytes of one process_madvise(2) call: the kernel cuts longer lists (`MAX_RW_COUNT`).
 const MAX_BYTES: u64 = (2 << 30) - 4096;
 
+/// Why memory goes back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reason {
+    /// The guest gave it to its balloon, and says so before it uses it again.
+    Inflated,
+    /// The guest does not use it now, and may use it again without a word.
+    Reported,
+}
+
 /// Gives memory of one [`Ram`] back to the host, again and again: it keeps its buffers, and once they are as large as the
 /// largest request nothing is allocated.
 #[derive(Debug)]
@@ -46,7 +55,7 @@ impl Releaser {
     /// The ranges may be anything: what is not RAM is counted and left alone, what touches or overlaps is joined, and only
     /// whole backing pages are given. All ranges of a backend go in one system call where the kernel has one.
     #[must_use]
-    pub fn release(&mut self, ranges: &[GuestRange]) -> Released {
+    pub fn release(&mut self, ranges: &[GuestRange], reason: Reason) -> Released {
         let mut sum = Released::default();
         for range in ranges {
             let mut inside = 0;
@@ -67,7 +76,7 @@ impl Releaser {
             *discarded = 0;
             if !spans.is_empty() {
                 merge(spans);
-                let released = backend.release(spans);
+                let released = backend.release(spans, reason);
                 *discarded = released.discarded;
                 sum += released;
                 spans.clear();

@@ -3,7 +3,7 @@
 use std::io;
 use std::time::Instant;
 
-use crate::backend::{Backend, BackendSpec};
+use crate::backend::{Backend, BackendSpec, Prealloc};
 use crate::mapping::Mapping;
 use crate::policy;
 use crate::proc;
@@ -62,7 +62,7 @@ impl Residency {
             page_size,
             bytes: ByteSize::from_bytes(pages.saturating_mul(page_bytes)),
         };
-        let misplaced = policy::misplaced(&numa, &spec.policy, spec.prealloc);
+        let misplaced = policy::misplaced(&numa, &spec.policy, spec.prealloc == Prealloc::On);
         let transparent = ["AnonHugePages", "ShmemPmdMapped", "FilePmdMapped"];
         let transparent = transparent.map(|name| smaps.size(name).bytes());
         Ok(Self {

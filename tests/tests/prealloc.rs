@@ -1,13 +1,14 @@
-//! Preallocated RAM is all there before a vCPU runs; other RAM is not.
+//! Preallocated RAM is all there before a vCPU runs, or comes beside the guest; other RAM waits for its first use.
 
 use std::time::Duration;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 use tests::harness::backing::{ALL, Backing, HUGE_PAGE};
 use tests::harness::hugepages::ALL_2M;
 use tests::harness::knob::Knob;
+use tests::harness::qmp::Qmp;
 use tests::harness::vm::{Launch, Vm, eventually};
-use tests::harness::{Result, kvm, names};
+use tests::harness::{Result, balloon, kvm, names};
 
 /// MiB of RAM that are there, and of RAM beside which the kernel's image is small.
 const FILLED: u64 = 256;
@@ -56,6 +57,92 @@ fn every_backend_is_preallocated_by_one_option() -> Result<()> {
     let ran = eventually(Duration::from_secs(20), || Ok(kvm::exits(vm.pid())? > 0));
     assert!(matches!(ran, Ok(true)), "{ran:?}");
     vm.kill()
+}
+
+#[test]
+#[ignore = "needs the lab: cargo lab test"]
+fn memory_is_filled_beside_the_guest() -> Result<()> {
+    for kind in ALL {
+        let _pool = pool(kind, FILLED)?;
+        let vm = paused(kind, FILLED, ",prealloc=background")?;
+        let filled = eventually(PATIENCE, || Ok(kind.held(&vm)? == FILLED << 20))?;
+        assert!(filled, "{kind:?} holds {} bytes", kind.held(&vm)?);
+        assert_eq!(kvm::exits(vm.pid())?, 0, "{kind:?}");
+    }
+    Ok(())
+}
+
+/// A guest in whose balloon half of its memory is, is filled but for that half, by hand.
+#[test]
+#[ignore = "needs the lab: cargo lab test"]
+fn what_the_balloon_has_is_not_filled_again() -> Result<()> {
+    let (kind, size) = (Backing::Memfd, FILLED << 20);
+    // What a guest reports stays out for good, and it reports nearly all that is free.
+    let device = format!("{},free-page-reporting=off", balloon::DEVICE[1]);
+    let launch = Launch::tiny().args([balloon::DEVICE[0], &device]).qmp();
+    let mut vm = kind.launch(launch, FILLED, "").start()?;
+    let mut agent = vm.boot()?;
+    let mut qmp = vm.qmp()?;
+    balloon::ask(&mut qmp, size / 2)?;
+    balloon::wait(&mut qmp, size / 2, PATIENCE)?;
+
+    set_prealloc(&mut qmp)?;
+    let ended = qmp.wait_event(ENDED, PATIENCE)?["data"].take();
+    let figure = |name: &str| ended[name].as_u64().unwrap_or(0);
+    assert_eq!(
+        (&ended["id"], &ended["state"]),
+        (&json!("mem0"), &json!("done")),
+        "{ended}"
+    );
+    assert!(figure("skipped") >= size / 2, "{ended}");
+    assert_eq!(figure("populated") + figure("skipped"), size, "{ended}");
+    // What the guest uses of a block that was left out comes on top.
+    let held = kind.held(&vm)?;
+    assert!(held >= figure("populated") && held <= size / 2, "{held}: {ended}");
+    let told = qmp.command("x-ballast-query-prealloc", Value::Null)?;
+    assert_eq!(
+        (&told[0]["mode"], &told[0]["populated"]),
+        (&json!("background"), &ended["populated"])
+    );
+
+    balloon::ask(&mut qmp, size)?;
+    balloon::wait(&mut qmp, size, PATIENCE)?;
+    agent.fill("again", 2, 160)?;
+    agent.verify("again")?;
+    // The balloon is empty: what it had is filled too.
+    set_prealloc(&mut qmp)?;
+    let second = qmp.wait_event(ENDED, PATIENCE)?["data"].take();
+    assert!(
+        second["populated"].as_u64() > ended["populated"].as_u64(),
+        "{second}"
+    );
+    agent.verify("again")?;
+    vm.kill()
+}
+
+#[test]
+#[ignore = "needs the lab: cargo lab test"]
+fn a_preallocation_beside_the_guest_is_cancelled() -> Result<()> {
+    let vm = paused(Backing::Anonymous, LARGE, "")?;
+    let mut qmp = vm.qmp()?;
+    set_prealloc(&mut qmp)?;
+    qmp.command("x-ballast-cancel-prealloc", json!({ "id": "mem0" }))?;
+    let ended = qmp.wait_event(ENDED, PATIENCE)?["data"].take();
+    assert_eq!(ended["state"], "cancelled", "{ended}");
+    let held = vm.resident()?;
+    assert!(held < LARGE << 20, "{held}: {ended}");
+    std::thread::sleep(Duration::from_millis(300));
+    assert_eq!(vm.resident()?, held, "it goes on");
+    Ok(())
+}
+
+const ENDED: &str = "x-ballast-PREALLOC_ENDED";
+/// How long the host may need to fill a guest.
+const PATIENCE: Duration = Duration::from_secs(30);
+
+fn set_prealloc(qmp: &mut Qmp) -> Result<()> {
+    let arguments = json!({ "path": "/objects/mem0", "property": "prealloc", "value": true });
+    qmp.command("qom-set", arguments).map(drop)
 }
 
 /// A guest that is built but does not run yet, with a kernel alone, so that little of its RAM is used.

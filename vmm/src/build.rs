@@ -93,8 +93,8 @@ pub enum Error {
         /// The system's answer.
         source: io::Error,
     },
-    /// A vCPU thread could not be started.
-    #[error("cannot start a vCPU thread")]
+    /// A thread could not be started.
+    #[error("cannot start a thread")]
     Threads(#[source] io::Error),
     /// The handler of the signal that stops vCPUs could not be installed.
     #[error("cannot install the handler of the vCPU signal")]

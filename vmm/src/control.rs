@@ -36,6 +36,7 @@ mod lines;
 mod listeners;
 mod memory_report;
 pub mod monitor;
+mod prealloc_report;
 pub mod qmp;
 mod qom;
 mod session;

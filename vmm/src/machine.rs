@@ -10,7 +10,7 @@ use devices::fault::Faults;
 use devices::serial::SerialPort;
 use devices::virtio::balloon::{BalloonHandle, BalloonNews};
 use memory::backend::BackendKind;
-use memory::ram::{OpenBackend, Ram};
+use memory::ram::{OpenBackend, PreallocListener, PreallocReport, PreallocState, Ram};
 use memory::size::ByteSize;
 
 use crate::build::{self, Parts};
@@ -118,6 +118,10 @@ impl Machine {
             freezer,
         };
         machine.tell_balloon(false);
+        let tell = news.clone();
+        let listener: PreallocListener = Arc::new(move |report| tell.send(News::Prealloc(report)));
+        let filling = machine.ram().fill_beside_guest(&listener);
+        filling.map_err(build::Error::Threads)?;
         Ok(machine)
     }
 
@@ -206,7 +210,19 @@ impl Machine {
                 self.shut_down(Outcome::Failed, false, ShutdownReason::HostError);
             }
             News::Balloon(news) => self.hear_of_balloon(news),
+            News::Prealloc(report) => self.hear_of_prealloc(report),
         }
+    }
+
+    fn hear_of_prealloc(&mut self, report: PreallocReport) {
+        match &report.state {
+            PreallocState::Misplaced(text) | PreallocState::Failed(text) => {
+                eprintln!("ballast: warning: {text}");
+            }
+            PreallocState::None | PreallocState::Running | PreallocState::Done | PreallocState::Cancelled => {
+            }
+        }
+        self.events.push(Event::PreallocEnded(report));
     }
 
     fn hear_of_balloon(&mut self, news: BalloonNews) {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::mpsc::{self, Receiver, Sender};
 
 use devices::virtio::balloon::BalloonNews;
+use memory::ram::PreallocReport;
 use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 
 use crate::starvation::Starvation;
@@ -27,6 +28,8 @@ pub enum News {
     },
     /// The balloon has something to tell.
     Balloon(BalloonNews),
+    /// A preallocation beside the guest has ended.
+    Prealloc(PreallocReport),
 }
 
 /// The sending half; every thread has its own.

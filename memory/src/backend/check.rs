@@ -2,7 +2,7 @@
 
 use thiserror::Error;
 
-use super::{Backend, BackendKind, BackendSpec, HostPolicy, Lock, MergeRequest, Placing, Thp};
+use super::{Backend, BackendKind, BackendSpec, HostPolicy, Lock, MergeRequest, Placing, Prealloc, Thp};
 use crate::size::{ByteSize, PageSize};
 
 /// Why a backend is refused before anything is opened.
@@ -77,7 +77,8 @@ pub enum SpecError {
     },
     /// All of it locked, but not there.
     #[error(
-        "backend '{id}' has lock=on, which fills all of its memory, with prealloc=off: use lock=on-fault"
+        "backend '{id}' has lock=on, which fills all of its memory before the guest starts, without prealloc=on: \
+         use lock=on-fault"
     )]
     LockWithoutPrealloc {
         /// The backend.
@@ -169,19 +170,19 @@ impl BackendSpec {
             let what = what.to_owned();
             return Err(SpecError::Merge { id: id(), what });
         }
-        if self.prealloc && self.reserve == Some(false) {
+        if self.prealloc.wanted() && self.reserve == Some(false) {
             return Err(SpecError::PreallocWithoutReserve { id: id() });
         }
-        if self.reserve == Some(true) && !self.prealloc && what == Some(SHARED) {
+        if self.reserve == Some(true) && self.prealloc != Prealloc::On && what == Some(SHARED) {
             return Err(SpecError::Reserve {
                 id: id(),
                 what: SHARED,
             });
         }
-        if self.prealloc_threads.is_some() && !self.prealloc {
+        if self.prealloc_threads.is_some() && !self.prealloc.wanted() {
             return Err(SpecError::ThreadsWithoutPrealloc { id: id() });
         }
-        if self.lock == Lock::On && !self.prealloc {
+        if self.lock == Lock::On && self.prealloc != Prealloc::On {
             return Err(SpecError::LockWithoutPrealloc { id: id() });
         }
         self.check_file()?;

@@ -20,9 +20,9 @@ pub struct BackendSpec {
     pub share: Option<bool>,
     /// Whether the host accounts the memory at start; `None`: huge pages do, other memory only with `prealloc`.
     pub reserve: Option<bool>,
-    /// Whether all pages are provided at start.
-    pub prealloc: bool,
-    /// Threads of the preallocation; `None`: one for each CPU that may be used.
+    /// Whether all pages are provided, and when.
+    pub prealloc: Prealloc,
+    /// Threads of the preallocation; `None`: one for each CPU that may be used, and one alone beside a guest that runs.
     pub prealloc_threads: Option<NonZeroUsize>,
     /// Whether KSM may merge the pages.
     pub merge: MergeRequest,
@@ -49,7 +49,7 @@ impl BackendSpec {
             size,
             share: None,
             reserve: None,
-            prealloc: false,
+            prealloc: Prealloc::Off,
             prealloc_threads: None,
             merge: MergeRequest::Off,
             thp: Thp::Default,
@@ -115,6 +115,36 @@ impl FileSpec {
             align: None,
             read_only: false,
             discard: false,
+        }
+    }
+}
+
+/// Whether the host provides all pages of a backend before the guest asks for them.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Prealloc {
+    /// Pages come when the guest touches them.
+    #[default]
+    Off,
+    /// All are there before the guest starts.
+    On,
+    /// The guest starts, and what it has not touched nor given back is provided beside it.
+    Background,
+}
+
+impl Prealloc {
+    /// Whether all pages are wanted, sooner or later.
+    #[must_use]
+    pub const fn wanted(self) -> bool {
+        matches!(self, Self::On | Self::Background)
+    }
+
+    /// `off`, `on` or `background`.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Off => "off",
+            Self::On => "on",
+            Self::Background => "background",
         }
     }
 }

@@ -45,7 +45,7 @@ fn refuses_merging_of_what_cannot_merge() {
 #[test]
 fn refuses_contradictions() {
     let text = message(
-        |spec| (spec.prealloc, spec.reserve) = (true, Some(false)),
+        |spec| (spec.prealloc, spec.reserve) = (Prealloc::On, Some(false)),
         BackendKind::Ram,
     );
     assert!(text.contains("prealloc=on with reserve=off"), "{text}");
@@ -118,7 +118,7 @@ fn accepts_what_works() {
     let mut private_huge = spec(HUGE_MEMFD, 64);
     private_huge.share = Some(false);
     let mut reserved = spec(MEMFD, 64);
-    (reserved.reserve, reserved.prealloc) = (Some(true), true);
+    (reserved.reserve, reserved.prealloc) = (Some(true), Prealloc::On);
     let mut merged = spec(BackendKind::Ram, 64);
     merged.merge = MergeRequest::On;
     for spec in [private_huge, reserved, merged] {

@@ -79,6 +79,7 @@ fn job<'a>(id: &'a str, mapping: &'a Mapping, threads: usize) -> Job<'a> {
         page: PageSize::BASE,
         threads: NonZeroUsize::new(threads),
         nodes: None,
+        beside: None,
     }
 }
 

@@ -6,7 +6,7 @@ use std::sync::{Arc, PoisonError};
 use thiserror::Error;
 
 use super::OpenBackend;
-use crate::backend::{BackendSpec, MergeRequest, SpecError};
+use crate::backend::{BackendSpec, MergeRequest, Prealloc, SpecError};
 use crate::effective::Effective;
 use crate::mapping::Advice;
 
@@ -34,6 +34,23 @@ pub enum ChangeError {
         /// What the kernel said.
         source: io::Error,
     },
+    /// What is there cannot be taken away.
+    #[error(
+        "the memory of backend '{id}' is preallocated, which cannot be undone; x-ballast-cancel-prealloc ends what still \
+         goes on, and a balloon takes memory back"
+    )]
+    Preallocated {
+        /// The backend.
+        id: String,
+    },
+    /// The preallocation does not begin.
+    #[error("cannot preallocate backend '{id}'")]
+    Fill {
+        /// The backend.
+        id: String,
+        /// What the system said.
+        source: io::Error,
+    },
     /// The kernel took it and did nothing.
     #[error("{property} of backend '{id}' did not take effect")]
     NotEffective {
@@ -58,7 +75,7 @@ impl OpenBackend {
         let mut spec = BackendSpec::clone(&self.spec());
         spec.merge = request;
         spec.check()?;
-        spec.check_opened(self.source.as_ref())?;
+        spec.check_opened(self.opened.source.as_ref())?;
         // Memory that was never KSM's need not be taken from it, and a kernel without KSM knows no such advice.
         if on || self.effective().merge {
             self.advise(advice, property)?;
@@ -81,8 +98,29 @@ impl OpenBackend {
         self.change(spec, property, |effective| effective.dump == on)
     }
 
+    /// Has the host provide all pages, beside the guest: [`OpenBackend::fill`].
+    ///
+    /// # Errors
+    /// [`ChangeError`] when the backend is not to be filled, or is and `on` is false.
+    pub fn set_prealloc(&self, on: bool) -> Result<(), ChangeError> {
+        let mut spec = BackendSpec::clone(&self.spec());
+        let id = || self.spec().id.clone();
+        match (on, spec.prealloc.wanted()) {
+            (false, false) => return Ok(()),
+            (false, true) => return Err(ChangeError::Preallocated { id: id() }),
+            (true, true) => {}
+            (true, false) => {
+                spec.prealloc = Prealloc::Background;
+                spec.check()?;
+                *self.opened.spec.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(spec);
+            }
+        }
+        self.fill()
+            .map_err(|source| ChangeError::Fill { id: id(), source })
+    }
+
     fn advise(&self, advice: Advice, property: &'static str) -> Result<(), ChangeError> {
-        let advised = self.mapping.advise(self.mapping.whole(), advice);
+        let advised = self.opened.mapping.advise(self.opened.mapping.whole(), advice);
         advised.map_err(|source| ChangeError::Refused {
             id: self.spec().id.clone(),
             property,
@@ -99,19 +137,13 @@ impl OpenBackend {
     ) -> Result<(), ChangeError> {
         let id = || spec.id.clone();
         let effective = self
+            .opened
             .read_back()
             .map_err(|source| ChangeError::ReadBack { id: id(), source })?;
         if !holds(&effective) {
             return Err(ChangeError::NotEffective { id: id(), property });
         }
-        *self.spec.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(spec);
+        *self.opened.spec.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(spec);
         Ok(())
-    }
-
-    /// Reads what is in effect now.
-    fn read_back(&self) -> io::Result<Arc<Effective>> {
-        let effective = Arc::new(Effective::read(self.source.as_ref(), &self.mapping)?);
-        *self.effective.lock().unwrap_or_else(PoisonError::into_inner) = Arc::clone(&effective);
-        Ok(effective)
     }
 }

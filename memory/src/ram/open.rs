@@ -3,17 +3,20 @@
 use std::io;
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
 
 use rustix::process::Resource;
 use vm_memory::{GuestMemoryMmap, GuestRegionMmap};
 
+use super::fill::Filling;
 use super::limit;
 use super::shortage::{self, Claim};
-use super::{Inner, Misplaced, OpenBackend, RamError};
+use super::{Inner, Misplaced, OpenBackend, Opened, RamError};
 use crate::backend::{
-    self, Backend, BackendSpec, HostPolicy, Lock, MergeRequest, OpenObserver, OpenStage, Thp,
+    self, Backend, BackendSpec, HostPolicy, Lock, MergeRequest, OpenObserver, OpenStage, Prealloc, Thp,
 };
 use crate::effective::Effective;
+use crate::given::Given;
 use crate::hints;
 use crate::host::{cgroup, numa, thp};
 use crate::layout::{self, Placement};
@@ -52,14 +55,19 @@ pub(super) fn open(specs: &[BackendSpec], observer: &dyn OpenObserver) -> Result
         let guest_start = first.map_or(0, |placement| placement.guest.start.0);
         opening.push(prepare(spec, source, guest_start, observer)?);
     }
+    let begun = Instant::now();
     preallocate(&opening, observer)?;
+    let took = begun.elapsed();
     let backends = opening
         .into_iter()
-        .map(|opening| verify(opening, observer))
+        .map(|opening| verify(opening, took, observer))
         .collect::<Result<Vec<_>, _>>()?;
     let mut inner = assemble(backends, &placements)?;
     for backend in &mut inner.backends {
-        backend.source.started();
+        // Nothing fills it yet.
+        if let Some(opened) = Arc::get_mut(&mut backend.opened) {
+            opened.source.started();
+        }
     }
     Ok(inner)
 }
@@ -89,7 +97,7 @@ fn open_source(spec: &BackendSpec) -> Result<Box<dyn Backend>, RamError> {
 
 /// Whether the host accounts for the memory of a backend at start.
 fn reserves(spec: &BackendSpec, page: PageSize) -> bool {
-    spec.reserve.unwrap_or(spec.prealloc || page.is_huge())
+    spec.reserve.unwrap_or(spec.prealloc.wanted() || page.is_huge())
 }
 
 fn check_pools(specs: &[BackendSpec], sources: &[Box<dyn Backend>]) -> Result<(), RamError> {
@@ -191,7 +199,7 @@ fn check_room(spec: &BackendSpec, source: &dyn Backend) -> Result<Vec<String>, R
         place: source.describe(),
         room,
     };
-    if spec.prealloc || (source.page_size().is_huge() && spec.reserve != Some(false)) {
+    if spec.prealloc.wanted() || (source.page_size().is_huge() && spec.reserve != Some(false)) {
         return Err(error);
     }
     Ok(vec![error.to_string()])
@@ -224,7 +232,10 @@ fn map_error(spec: &BackendSpec, backend: &dyn Backend, source: io::Error) -> Ra
 }
 
 fn preallocate(opening: &[Opening<'_>], observer: &dyn OpenObserver) -> Result<(), RamError> {
-    let wanted: Vec<&Opening<'_>> = opening.iter().filter(|opening| opening.spec.prealloc).collect();
+    let wanted: Vec<&Opening<'_>> = opening
+        .iter()
+        .filter(|opening| opening.spec.prealloc == Prealloc::On)
+        .collect();
     let jobs: Vec<Job<'_>> = wanted
         .iter()
         .map(|opening| Job {
@@ -233,26 +244,37 @@ fn preallocate(opening: &[Opening<'_>], observer: &dyn OpenObserver) -> Result<(
             page: opening.source.page_size(),
             threads: opening.spec.prealloc_threads,
             nodes: opening.spec.policy.nodes(),
+            beside: None,
         })
         .collect();
     prealloc::run(&jobs, observer).map_err(|failure| match failure {
-        Failure::Page { job, offset, source } => prealloc_error(wanted[job], offset, source),
+        Failure::Page { job, offset, source } => {
+            let opening = wanted[job];
+            prealloc_error(
+                opening.spec,
+                opening.source.as_ref(),
+                &opening.mapping,
+                offset,
+                source,
+            )
+        }
         Failure::Cancelled { done, total } => RamError::Cancelled { done, total },
     })
 }
 
 /// On an empty pool the kernel says `EFAULT`, as it does for a full tmpfs: it has no other word for SIGBUS.
-fn prealloc_error(opening: &Opening<'_>, offset: u64, source: io::Error) -> RamError {
-    let Opening {
-        spec,
-        source: backend,
-        ..
-    } = opening;
+pub(super) fn prealloc_error(
+    spec: &BackendSpec,
+    backend: &dyn Backend,
+    mapping: &Mapping,
+    offset: u64,
+    source: io::Error,
+) -> RamError {
     let page = backend.page_size();
     let no_page = matches!(source.raw_os_error(), Some(libc::EFAULT | libc::ENOMEM));
     let mut hint = String::new();
     if no_page && page.is_huge() {
-        let held = backend.resident(&opening.mapping).unwrap_or_default().bytes() / page.bytes();
+        let held = backend.resident(mapping).unwrap_or_default().bytes() / page.bytes();
         if let Some(shortage) = shortage::found(&spec.id, &Claim::new(spec, page), held) {
             return shortage.into();
         }
@@ -277,7 +299,11 @@ fn prealloc_error(opening: &Opening<'_>, offset: u64, source: io::Error) -> RamE
 }
 
 /// Reads back what took effect and refuses what was typed and did not.
-fn verify(opening: Opening<'_>, observer: &dyn OpenObserver) -> Result<OpenBackend, RamError> {
+fn verify(
+    opening: Opening<'_>,
+    preallocation: Duration,
+    observer: &dyn OpenObserver,
+) -> Result<OpenBackend, RamError> {
     let Opening {
         spec,
         source,
@@ -309,7 +335,7 @@ fn verify(opening: Opening<'_>, observer: &dyn OpenObserver) -> Result<OpenBacke
         ("thp=on", spec.thp != Thp::On || effective.thp),
         ("thp=off", spec.thp != Thp::Off || !effective.thp),
         (lock, spec.lock == Lock::Off || effective.lock),
-        ("prealloc=on", !spec.prealloc || effective.prealloc),
+        ("prealloc=on", spec.prealloc != Prealloc::On || effective.prealloc),
         ("reserve=on", spec.reserve != Some(true) || effective.reserve),
         (policy.as_str(), has_policy),
     ];
@@ -325,20 +351,32 @@ fn verify(opening: Opening<'_>, observer: &dyn OpenObserver) -> Result<OpenBacke
             },
         });
     }
-    if let Some(misplaced) = Misplaced::find(spec, &mapping, spec.prealloc).map_err(read_back)? {
+    if let Some(misplaced) =
+        Misplaced::find(spec, &mapping, spec.prealloc == Prealloc::On).map_err(read_back)?
+    {
         if spec.strict {
             return Err(misplaced.into());
         }
         warnings.push(misplaced.to_string());
     }
     observer.stage(&spec.id, OpenStage::Verified);
-    Ok(OpenBackend {
+    let filling = match spec.prealloc {
+        Prealloc::On => Filling::at_start(mapping.len(), preallocation),
+        Prealloc::Off | Prealloc::Background => Filling::default(),
+    };
+    let opened = Opened {
         spec: Mutex::new(Arc::new(spec.clone())),
+        effective: Mutex::new(Arc::new(effective)),
+        gave_back: AtomicBool::new(false),
+        given: Given::new(mapping.len(), source.page_size()),
+        filling,
         source,
         mapping,
-        effective: Mutex::new(Arc::new(effective)),
+    };
+    Ok(OpenBackend {
+        opened: Arc::new(opened),
         warnings,
-        gave_back: AtomicBool::new(false),
+        filler: Mutex::default(),
     })
 }
 
@@ -351,15 +389,19 @@ fn assemble(backends: Vec<OpenBackend>, placements: &[Placement]) -> Result<Inne
             offset: placement.offset,
             len: placement.guest.len,
         };
-        let view = backend.mapping.view(span).map_err(|source| RamError::ReadBack {
-            id: backend.spec().id.clone(),
-            source,
-        })?;
+        let view = backend
+            .opened
+            .mapping
+            .view(span)
+            .map_err(|source| RamError::ReadBack {
+                id: backend.spec().id.clone(),
+                source,
+            })?;
         // None only when the range ends above 2^64, which the layout excludes.
         views.extend(GuestRegionMmap::with_arc(view, placement.guest.start));
         regions.push(Region {
             guest: placement.guest,
-            host_address: backend.mapping.address() + placement.offset,
+            host_address: backend.opened.mapping.address() + placement.offset,
             backend: placement.backend,
             offset: placement.offset,
             page: backend.page_size(),

@@ -2,7 +2,7 @@
 
 use std::num::NonZeroUsize;
 
-use memory::backend::{BackendKind, FileSpec, Lock, Thp};
+use memory::backend::{BackendKind, FileSpec, Lock, Prealloc, Thp};
 use memory::host::numa::NodeSet;
 use memory::policy::{HostPolicy, Placing};
 use memory::size::{ByteSize, PageSize, SizeUnit};
@@ -27,7 +27,7 @@ pub struct ObjectArg {
     /// `reserve=`.
     pub reserve: Option<bool>,
     /// `prealloc=`.
-    pub prealloc: Option<bool>,
+    pub prealloc: Option<Prealloc>,
     /// `prealloc-threads=`.
     pub prealloc_threads: Option<NonZeroUsize>,
     /// `merge=`.
@@ -123,7 +123,9 @@ pub fn object(text: &str) -> Result<ObjectArg, ValueError> {
         size: properties.size("size", SizeUnit::Byte)?.unwrap_or_default(),
         share: properties.switch("share")?,
         reserve: properties.switch("reserve")?,
-        prealloc: properties.switch("prealloc")?,
+        prealloc: properties.word("prealloc", &[("background", Prealloc::Background)], |on| {
+            if on { Prealloc::On } else { Prealloc::Off }
+        })?,
         prealloc_threads: prealloc_threads(&properties)?,
         merge: properties.switch("merge")?,
         dump: properties.switch("dump")?,

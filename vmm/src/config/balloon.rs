@@ -1,7 +1,7 @@
 //! The balloon, and what of it depends on the guest's memory.
 
 use devices::virtio::balloon::{BalloonSpec, Reporting};
-use memory::backend::{BackendSpec, Lock};
+use memory::backend::{BackendSpec, Lock, Prealloc};
 use memory::size::ByteSize;
 
 use crate::cli::device::BalloonArg;
@@ -77,8 +77,8 @@ fn reporting(asked: Option<bool>, backends: &[BackendSpec]) -> Reporting {
     }
     let state = |backend: &BackendSpec| match (backend.lock, backend.prealloc) {
         (Lock::On | Lock::OnFault, _) => Some("locked"),
-        (Lock::Off, true) => Some("preallocated"),
-        (Lock::Off, false) => None,
+        (Lock::Off, Prealloc::On | Prealloc::Background) => Some("preallocated"),
+        (Lock::Off, Prealloc::Off) => None,
     };
     let kept = backends
         .iter()

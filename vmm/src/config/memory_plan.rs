@@ -1,6 +1,6 @@
 //! Which backends make up the guest's RAM, from `-m`, `-mem-path`, `-mem-prealloc`, `-object`, `-machine` and `-numa`.
 
-use memory::backend::{BackendKind, BackendSpec, Lock, MergeRequest};
+use memory::backend::{BackendKind, BackendSpec, Lock, MergeRequest, Prealloc};
 use memory::size::ByteSize;
 
 use super::numa_plan::Node;
@@ -232,7 +232,12 @@ fn complete(node: usize, object: ObjectArg, args: &Args) -> BackendSpec {
         share: object.share,
         reserve: object.reserve,
         // What is locked from the start is there from the start.
-        prealloc: object.prealloc.unwrap_or(args.mem_prealloc || lock == Lock::On),
+        prealloc: object
+            .prealloc
+            .unwrap_or(match args.mem_prealloc || lock == Lock::On {
+                true => Prealloc::On,
+                false => Prealloc::Off,
+            }),
         prealloc_threads: object.prealloc_threads,
         merge,
         thp: object.thp,

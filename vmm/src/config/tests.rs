@@ -1,7 +1,7 @@
 use std::ffi::OsString;
 
 use devices::virtio::balloon::Reporting;
-use memory::backend::{BackendKind, Lock, MergeRequest};
+use memory::backend::{BackendKind, Lock, MergeRequest, Prealloc};
 
 use super::*;
 use crate::cli::{self, Command};
@@ -46,7 +46,7 @@ fn has_defaults() {
     );
     assert_eq!(
         (backend.prealloc, &backend.merge),
-        (false, &MergeRequest::Default(false))
+        (Prealloc::Off, &MergeRequest::Default(false))
     );
     assert_eq!(config.boot.cmdline, "");
     assert!(config.warnings.is_empty());
@@ -62,7 +62,7 @@ fn makes_the_default_backend_of_a_directory() {
     let config = config("-m 1G -mem-path /dev/hugepages -mem-prealloc -machine mem-merge=on").unwrap();
     let backend = &config.backends[0];
     assert_eq!(backend.kind, BackendKind::file("/dev/hugepages"));
-    assert!(backend.prealloc);
+    assert_eq!(backend.prealloc, Prealloc::On);
     assert_eq!(backend.merge, MergeRequest::Default(true));
     assert_eq!(backend.size, ByteSize::gib(1));
 }
@@ -80,7 +80,7 @@ fn takes_the_backend_that_is_named() {
         };
         assert_eq!(backend.id, "m");
         // What the object says wins over the machine-wide options.
-        assert!(!backend.prealloc);
+        assert_eq!(backend.prealloc, Prealloc::Off);
         assert_eq!(backend.merge, MergeRequest::On);
     }
     let config = config(&format!("{M} -numa node,memdev=m -mem-prealloc")).unwrap();
@@ -89,7 +89,7 @@ fn takes_the_backend_that_is_named() {
         ByteSize::mib(512),
         "without -m the backend says how much"
     );
-    assert!(config.backends[0].prealloc);
+    assert_eq!(config.backends[0].prealloc, Prealloc::On);
 }
 
 #[test]
@@ -100,10 +100,10 @@ fn machine_wide_defaults_yield_to_the_backend() {
     };
     let wide = format!("-machine dump-guest-core=off -overcommit mem-lock=on {M}");
     let as_wide = backend(&wide);
-    assert!(!as_wide.dump && as_wide.prealloc);
+    assert!(!as_wide.dump && as_wide.prealloc == Prealloc::On);
     assert_eq!(as_wide.lock, Lock::On);
     let own = backend(&format!("{wide},dump=on,lock=on-fault"));
-    assert!(own.dump && !own.prealloc);
+    assert!(own.dump && own.prealloc == Prealloc::Off);
     assert_eq!(own.lock, Lock::OnFault);
     let text = text(&format!("{wide},prealloc=off -machine memory-backend=m"));
     assert!(text.contains("use lock=on-fault"), "{text}");

@@ -12,6 +12,7 @@ use super::balloon_report;
 use super::host_report;
 use super::memory_report;
 use super::monitor;
+use super::prealloc_report;
 use super::qmp::{self, Arguments, Class, Failure};
 use super::qom;
 use super::target::Target;
@@ -42,6 +43,8 @@ pub const NAMES: &[&str] = &[
     "x-ballast-query-balloon",
     "x-ballast-query-faults",
     "x-ballast-query-host",
+    "x-ballast-query-prealloc",
+    "x-ballast-cancel-prealloc",
 ];
 
 type Answer = Result<Value, Failure>;
@@ -121,6 +124,15 @@ pub fn execute(target: &mut dyn Target, name: &str, mut arguments: Arguments) ->
         }
         "x-ballast-query-faults" => arguments.finish().map(|()| faults(target)),
         "x-ballast-query-host" => arguments.finish().map(|()| host_report::host()),
+        "x-ballast-query-prealloc" => {
+            arguments.finish()?;
+            Ok(prealloc_report::query(target.ram()))
+        }
+        "x-ballast-cancel-prealloc" => {
+            let id = arguments.optional_string("id")?;
+            arguments.finish()?;
+            prealloc_report::cancel(target.ram(), id.as_deref()).map(|()| json!({}))
+        }
         _ => Err(Failure {
             class: Class::CommandNotFound,
             desc: format!("The command {name} has not been found").into(),

@@ -3,9 +3,11 @@
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use devices::virtio::balloon::{DistressReport, StallReport};
+use memory::ram::PreallocReport;
 use memory::size::ByteSize;
 use serde_json::{Map, Value, json};
 
+use super::prealloc_report;
 use crate::starvation::Diagnosis;
 
 /// Why the machine ended, as QMP's `ShutdownCause` names it.
@@ -63,6 +65,8 @@ pub enum Event {
     },
     /// The host could not supply a page of guest memory, and the machine waits for `cont`.
     MemoryStarved(Diagnosis),
+    /// A preallocation beside the guest has ended.
+    PreallocEnded(PreallocReport),
 }
 
 impl Event {
@@ -77,6 +81,7 @@ impl Event {
             Event::Powerdown => "POWERDOWN",
             Event::Shutdown { .. } => "SHUTDOWN",
             Event::MemoryStarved(_) => "x-ballast-MEMORY_STARVED",
+            Event::PreallocEnded(_) => "x-ballast-PREALLOC_ENDED",
         }
     }
 
@@ -105,6 +110,7 @@ impl Event {
             })),
             Event::Stop | Event::Resume | Event::Powerdown => None,
             Event::Shutdown { guest, reason } => Some(json!({ "guest": guest, "reason": reason.as_qmp() })),
+            Event::PreallocEnded(report) => Some(prealloc_report::json(report)),
             // What could not be found out is null.
             Event::MemoryStarved(diagnosis) => Some(json!({
                 "address": diagnosis.starvation.address.map(|address| address.0),

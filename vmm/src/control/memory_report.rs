@@ -35,7 +35,7 @@ impl Asked {
                 .unwrap_or(matches!(spec.kind, BackendKind::Memfd { .. })),
             reserve: spec
                 .reserve
-                .unwrap_or(spec.prealloc || backend.page_size().is_huge()),
+                .unwrap_or(spec.prealloc.wanted() || backend.page_size().is_huge()),
             policy: spec.policy.name(),
             nodes: spec
                 .policy
@@ -55,7 +55,7 @@ pub(super) fn memdev(ram: &Ram) -> Value {
             "size": spec.size.bytes(),
             "merge": asked.merge,
             "dump": spec.dump,
-            "prealloc": spec.prealloc,
+            "prealloc": spec.prealloc.wanted(),
             "share": asked.share,
             "reserve": asked.reserve,
             "host-nodes": asked.nodes,
@@ -81,7 +81,7 @@ pub(super) fn memdev_text(ram: &Ram) -> String {
             spec.size.bytes(),
             asked.merge,
             spec.dump,
-            spec.prealloc,
+            spec.prealloc.wanted(),
             asked.share,
             asked.reserve,
             asked.policy,
@@ -178,7 +178,7 @@ fn report(backend: &OpenBackend, now: &Residency) -> Value {
         "asked": {
             "share": spec.share,
             "reserve": spec.reserve,
-            "prealloc": spec.prealloc,
+            "prealloc": spec.prealloc.wanted(),
             "merge": spec.merge.wanted(),
             "dump": spec.dump,
             "thp": match spec.thp { Thp::Default => Value::Null, Thp::On => json!(true), Thp::Off => json!(false) },

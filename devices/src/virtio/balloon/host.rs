@@ -7,7 +7,7 @@ use memory::absent::Absent;
 use memory::partial::Partial;
 use memory::ram::Ram;
 use memory::range::GuestRange;
-use memory::release::Releaser;
+use memory::release::{Reason, Releaser};
 
 use crate::fault::{Faults, GuestFault};
 
@@ -25,6 +25,13 @@ impl Path {
         match self {
             Path::Inflate => &counters.discarded,
             Path::Report => &counters.reported,
+        }
+    }
+
+    fn reason(self) -> Reason {
+        match self {
+            Path::Inflate => Reason::Inflated,
+            Path::Report => Reason::Reported,
         }
     }
 }
@@ -58,7 +65,7 @@ impl Host {
         }
         let counters = &self.shared.counters;
         let add = |counter: &AtomicU64, bytes| counter.fetch_add(bytes, Ordering::Relaxed);
-        let release = || self.releaser.release(ranges);
+        let release = || self.releaser.release(ranges, path.reason());
         let Some(released) = self.shared.inhibitors.unless_forbidden(release) else {
             add(&counters.inhibited, asked);
             return;

@@ -5,7 +5,7 @@ use std::path::Path;
 use vm_memory::{Bytes, GuestAddress};
 
 use super::*;
-use crate::backend::{BackendKind, BackendSpec};
+use crate::backend::{BackendKind, BackendSpec, Prealloc};
 use crate::range::GuestRange;
 use crate::testing::{HugePages, MIB, Mount, chain, open, resident, spec};
 
@@ -52,7 +52,7 @@ fn discarded_data_is_gone_at_the_end_and_nothing_beside_it() {
     let mut spec = shared(&path, |file| {
         (file.offset, file.discard) = (ByteSize::mib(1), true);
     });
-    spec.prealloc = true;
+    spec.prealloc = Prealloc::On;
     drop(open(spec).unwrap());
     let bytes = fs::read(&path).unwrap();
     assert_eq!(bytes.len(), 10 << 20);
@@ -72,7 +72,7 @@ fn a_start_that_fails_leaves_the_file_as_it_was() {
     let empty = shm.path().join("empty");
     fs::write(&empty, "").unwrap();
     let mut first = shared(&empty, |_| ());
-    (first.id, first.prealloc) = ("mem1".to_owned(), true);
+    (first.id, first.prealloc) = ("mem1".to_owned(), Prealloc::On);
     let error = crate::ram::Ram::open(vec![first, shared(&missing, |_| ())], &()).unwrap_err();
     assert!(error.to_string().contains("needs 4 pages"), "{error}");
     assert!(!missing.exists());
@@ -105,7 +105,7 @@ fn a_disk_keeps_what_may_not_be_lost() {
     let directory = tempfile::tempdir_in("/var/tmp").unwrap();
     let path = directory.path().join("ram");
     let mut spec = shared(&path, |_| ());
-    spec.prealloc = true;
+    spec.prealloc = Prealloc::On;
     let ram = open(spec).unwrap();
     assert_eq!(resident(&ram), 8 * MIB);
     assert!(ram.backends()[0].keeps().unwrap().contains("discard-data=on"));
@@ -120,7 +120,7 @@ fn private_huge_pages_come_from_the_pool_and_stay_out_of_the_file() {
     let mount = Mount::new("hugetlbfs", "pagesize=2M");
     let path = mount.path().join("ram");
     let mut spec = file(&path, |_| ());
-    spec.prealloc = true;
+    spec.prealloc = Prealloc::On;
     let ram = open(spec).unwrap();
     assert_eq!(HugePages::free_and_reserved(), (0, 0));
     assert_eq!(resident(&ram), 8 * MIB);

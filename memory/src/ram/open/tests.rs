@@ -4,7 +4,7 @@ use crate::testing::{HUGE_MEMFD, HugePages, Mount, chain, directory, spec};
 
 /// Preallocates what nobody reserved, which a user cannot ask for: as when pages disappear after the check.
 fn preallocation_without_reservation(mut spec: BackendSpec) -> RamError {
-    (spec.prealloc, spec.reserve) = (true, Some(false));
+    (spec.prealloc, spec.reserve) = (Prealloc::On, Some(false));
     let opening = prepare(&spec, open_source(&spec).unwrap(), 0, &()).unwrap();
     preallocate(&[opening], &()).unwrap_err()
 }
@@ -32,7 +32,7 @@ fn a_full_file_system_is_said() {
     lazy.reserve = Some(false);
     let opening = prepare(&lazy, open_source(&lazy).unwrap(), 0, &()).unwrap();
     let mut filled = lazy.clone();
-    filled.prealloc = true;
+    filled.prealloc = Prealloc::On;
     let opening = Opening {
         spec: &filled,
         ..opening

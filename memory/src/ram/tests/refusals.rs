@@ -1,6 +1,6 @@
 //! What is refused, with which words, and that nothing is left.
 
-use crate::backend::{BackendKind, HostPolicy, NodeSet};
+use crate::backend::{BackendKind, HostPolicy, NodeSet, Prealloc};
 use crate::ram::Ram;
 use crate::size::ByteSize;
 use crate::testing::{HUGE_MEMFD, HugePages, MEMFD, Mount, chain, directory, open, spec};
@@ -68,7 +68,7 @@ fn a_mount_with_a_limit() {
     let lazy = open(filled.clone()).unwrap();
     assert!(lazy.backends()[0].warnings()[0].contains("room for 4 MiB"));
     drop(lazy);
-    filled.prealloc = true;
+    filled.prealloc = Prealloc::On;
     let text = refusal(filled);
     assert!(
         text.contains("tmpfs file in") && text.contains("room for 4 MiB"),

@@ -6,11 +6,11 @@ use std::time::{Duration, Instant};
 
 use vm_memory::{Bytes, GuestAddress};
 
-use crate::backend::{BackendKind, FileSpec, Lock, Released};
+use crate::backend::{BackendKind, FileSpec, Lock, Prealloc, Released};
 use crate::effective::Effective;
 use crate::ram::Ram;
 use crate::range::GuestRange;
-use crate::release::Releaser;
+use crate::release::{Reason, Releaser};
 use crate::size::{ByteSize, PageSize};
 use crate::testing::{
     HUGE, HUGE_MEMFD, HugePages, MEMFD, MIB, Mount, Settings, directory, open, resident, spec,
@@ -22,7 +22,7 @@ fn range(start: u64, len: u64) -> GuestRange {
 
 fn filled(kind: BackendKind, mib: u64) -> Ram {
     let mut spec = spec(kind, mib);
-    spec.prealloc = true;
+    spec.prealloc = Prealloc::On;
     open(spec).unwrap()
 }
 
@@ -68,7 +68,7 @@ fn anonymous_memory_leaves() {
 fn memfd_memory_leaves() {
     check(&filled(MEMFD, 64), PageSize::BASE);
     let mut shared = spec(BackendKind::Ram, 64);
-    (shared.share, shared.prealloc) = (Some(true), true);
+    (shared.share, shared.prealloc) = (Some(true), Prealloc::On);
     check(&open(shared).unwrap(), PageSize::BASE);
 }
 
@@ -85,7 +85,10 @@ fn locked_memory_leaves() {
     for kind in [BackendKind::Ram, MEMFD, directory(shm.path())] {
         for lock in [Lock::On, Lock::OnFault] {
             let mut locked = spec(kind.clone(), 32);
-            (locked.lock, locked.prealloc) = (lock, lock == Lock::On);
+            locked.lock = lock;
+            if lock == Lock::On {
+                locked.prealloc = Prealloc::On;
+            }
             let ram = open(locked).unwrap();
             let effective = ram.backends()[0].effective();
             assert!(effective.lock, "{kind:?}: {effective:?}");
@@ -112,7 +115,7 @@ fn named(place: &Path, lock: Lock) -> Ram {
     let mut file = FileSpec::new(place.join("ram"));
     (file.discard, file.offset) = (true, ByteSize::mib(4));
     let mut spec = spec(BackendKind::File(file), 32);
-    (spec.share, spec.prealloc, spec.lock) = (Some(true), true, lock);
+    (spec.share, spec.prealloc, spec.lock) = (Some(true), Prealloc::On, lock);
     open(spec).unwrap()
 }
 
@@ -213,7 +216,7 @@ fn a_range_over_several_backends_is_split() {
     let mut second = spec(MEMFD, 4);
     second.id = "mem1".to_owned();
     let mut first = spec(BackendKind::Ram, 4);
-    (first.prealloc, second.prealloc) = (true, true);
+    (first.prealloc, second.prealloc) = (Prealloc::On, Prealloc::On);
     let ram = Ram::open(vec![first, second], &()).unwrap();
     let released = ram.release(&[range(3 * MIB, 2 * MIB), range(3 * MIB, 2 * MIB)]);
     assert_eq!(released.discarded, 2 * MIB, "given twice, released once");
@@ -261,7 +264,7 @@ fn read_never() -> bool {
 }
 
 fn thp(ram: &Ram) -> bool {
-    let backend = &ram.backends()[0];
+    let backend = &ram.backends()[0].opened;
     Effective::read(backend.source.as_ref(), &backend.mapping)
         .unwrap()
         .thp
@@ -282,9 +285,17 @@ fn a_releaser_says_which_backend_gave_what() {
     second.id = "mem1".to_owned();
     let ram = Ram::open(vec![spec(BackendKind::Ram, 4), second], &()).unwrap();
     let mut releaser = Releaser::new(ram.clone());
-    assert_eq!(releaser.release(&[range(3 * MIB, 2 * MIB)]).discarded, 2 * MIB);
+    assert_eq!(
+        releaser
+            .release(&[range(3 * MIB, 2 * MIB)], Reason::Inflated)
+            .discarded,
+        2 * MIB
+    );
     assert_eq!(releaser.discarded(), [MIB, MIB]);
-    assert_eq!(releaser.release(&[range(0, 4096)]).discarded, 4096);
+    assert_eq!(
+        releaser.release(&[range(0, 4096)], Reason::Reported).discarded,
+        4096
+    );
     assert_eq!(releaser.discarded(), [4096, 0]);
 }
 
@@ -301,7 +312,7 @@ fn a_page_is_provided_again_while_the_pool_has_one() {
             .unwrap();
     }
     let gone = range(HUGE, HUGE);
-    assert_eq!(releaser.release(&[gone]).discarded, HUGE);
+    assert_eq!(releaser.release(&[gone], Reason::Inflated).discarded, HUGE);
     absent.insert(gone);
     assert_eq!(
         (absent.unreserved(), HugePages::free_and_reserved()),

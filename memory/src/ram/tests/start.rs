@@ -5,7 +5,9 @@ use std::time::{Duration, Instant};
 
 use vm_memory::{Bytes, GuestAddress};
 
-use crate::backend::{BackendKind, HostPolicy, MergeRequest, NodeSet, OpenObserver, OpenStage, Placing, Thp};
+use crate::backend::{
+    BackendKind, HostPolicy, MergeRequest, NodeSet, OpenObserver, OpenStage, Placing, Prealloc, Thp,
+};
 use crate::host::ksm;
 use crate::ram::{Ram, RamError};
 use crate::range::GuestRange;
@@ -26,7 +28,7 @@ fn lazy_memory_is_not_there_and_preallocated_memory_is() {
             "MAP_NORESERVE unless asked"
         );
         let mut filled = spec(kind.clone(), 64);
-        filled.prealloc = true;
+        filled.prealloc = Prealloc::On;
         let filled = open(filled).unwrap();
         assert_eq!(resident(&filled), 64 * MIB, "{kind:?}");
         let effective = filled.backends()[0].effective();
@@ -52,7 +54,7 @@ fn huge_pages_are_reserved_or_taken_and_given_back() {
         assert_eq!(lazy.backends()[0].shortage().unwrap().free, 8);
         drop(lazy);
         let mut filled = spec(kind.clone(), 64);
-        filled.prealloc = true;
+        filled.prealloc = Prealloc::On;
         let filled = open(filled).unwrap();
         assert_eq!(HugePages::free_and_reserved(), (8, 0), "{kind:?}");
         assert_eq!(resident(&filled), 64 * MIB);
@@ -74,7 +76,7 @@ fn huge_pages_are_reserved_or_taken_and_given_back() {
 fn only_who_can_be_refused_a_page_is_dry() {
     let _pool = HugePages::with_free(8);
     let mut filled = spec(HUGE_MEMFD, 16);
-    filled.prealloc = true;
+    filled.prealloc = Prealloc::On;
     let filled = open(filled).unwrap();
     assert_eq!(HugePages::free_and_reserved(), (0, 0));
     assert!(!filled.backends()[0].is_dry(), "all its pages are its own");
@@ -82,7 +84,7 @@ fn only_who_can_be_refused_a_page_is_dry() {
     assert_eq!(released.discarded, 2 * MIB);
     assert!(!filled.backends()[0].is_dry(), "the page is in the pool");
     let mut other = spec(HUGE_MEMFD, 2);
-    other.prealloc = true;
+    other.prealloc = Prealloc::On;
     let _other = open(other).unwrap();
     assert!(filled.backends()[0].is_dry(), "the page is somebody else's");
 }
@@ -146,7 +148,7 @@ fn only_mergeable_memory_is_merged() {
 #[test]
 fn transparent_huge_pages_are_welcome() {
     let mut filled = spec(BackendKind::Ram, 64);
-    filled.prealloc = true;
+    filled.prealloc = Prealloc::On;
     let ram = open(filled).unwrap();
     let setting = std::fs::read_to_string("/sys/kernel/mm/transparent_hugepage/enabled").unwrap();
     let possible = !setting.contains("[never]");
@@ -184,7 +186,7 @@ fn binding_puts_pages_where_it_says() {
     for kind in [BackendKind::Ram, MEMFD, HUGE_MEMFD] {
         let mut bound = spec(kind, 8);
         bound.policy = HostPolicy::bind(NodeSet::parse("0").unwrap());
-        bound.prealloc = true;
+        bound.prealloc = Prealloc::On;
         let ram = open(bound).unwrap();
         assert_eq!(ram.backends()[0].effective().policy, "bind 0");
         let [only] = ram.residency().unwrap()[0].nodes[..] else {
@@ -201,7 +203,7 @@ fn every_policy_reaches_the_kernel() {
     for policy in named.into_iter().chain([HostPolicy::Local, HostPolicy::Default]) {
         for kind in [BackendKind::Ram, MEMFD] {
             let mut placed = spec(kind, 8);
-            (placed.policy, placed.prealloc, placed.strict) = (policy.clone(), true, true);
+            (placed.policy, placed.prealloc, placed.strict) = (policy.clone(), Prealloc::On, true);
             let ram = match open(placed) {
                 Ok(ram) => ram,
                 // An older kernel.
@@ -226,7 +228,7 @@ fn transparent_huge_pages_come_as_asked() {
     let _settings = Settings::change(thp, &[("enabled", "madvise"), ("shmem_enabled", "never")]);
     let open_with = |kind, thp| {
         let mut spec = spec(kind, 16);
-        (spec.thp, spec.prealloc) = (thp, true);
+        (spec.thp, spec.prealloc) = (thp, Prealloc::On);
         open(spec)
     };
     for (asked, effective) in [(Thp::Default, true), (Thp::On, true), (Thp::Off, false)] {
@@ -237,7 +239,7 @@ fn transparent_huge_pages_come_as_asked() {
         // A balloon that is empty again brings nothing that was not there before.
         let _ = ram.release(&[GuestRange::between(4096, 8192)]);
         ram.all_in_use();
-        let flags = crate::proc::smaps(&ram.backends()[0].mapping).unwrap();
+        let flags = crate::proc::smaps(&ram.backends()[0].opened.mapping).unwrap();
         assert_eq!(flags.flag("hg"), effective, "{asked:?}");
     }
     let ram = open_with(MEMFD, Thp::Default).unwrap();
@@ -265,7 +267,7 @@ fn stages_come_in_order() {
     }
     use OpenStage::{Bound, Hinted, Mapped, PreallocHalf, Preallocated, Verified};
     let mut asked = spec(BackendKind::Ram, 64);
-    asked.prealloc = true;
+    asked.prealloc = Prealloc::On;
     let ears = Ears::default();
     Ram::open(vec![asked], &ears).unwrap();
     let stages = ears.0.into_inner().unwrap();
@@ -313,7 +315,7 @@ fn sleeps_with_memory_in() {
     };
     let specs = std::env::split_paths(&directories).map(|path| {
         let mut spec = spec(directory(&path), 32);
-        spec.prealloc = true;
+        spec.prealloc = Prealloc::On;
         spec
     });
     let _ram = Ram::open(specs.collect(), &()).unwrap();

@@ -21,9 +21,13 @@ fn reads_backends() {
     let arg = object("memory-backend-ram,id=m.1,size=1G,share,prealloc=no,merge=on,reserve=off").unwrap();
     assert_eq!(arg.id, "m.1");
     assert_eq!(arg.kind, BackendKind::Ram);
-    assert_eq!((arg.share, arg.prealloc), (Some(true), Some(false)));
+    assert_eq!((arg.share, arg.prealloc), (Some(true), Some(Prealloc::Off)));
     assert_eq!((arg.merge, arg.reserve), (Some(true), Some(false)));
     assert_eq!(arg.policy, HostPolicy::Default);
+    let mode = |text: &str| object(&format!("memory-backend-ram,id=m,size=1G,prealloc={text}"));
+    assert_eq!(mode("background").unwrap().prealloc, Some(Prealloc::Background));
+    assert_eq!(mode("on").unwrap().prealloc, Some(Prealloc::On));
+    assert!(text(mode("later")).contains("on, off or background"));
     let arg = object("qom-type=memory-backend-file,id=m,size=1G,mem-path=/a,,b").unwrap();
     assert_eq!(arg.kind, BackendKind::file("/a,b"));
     let kind = |text| object(text).unwrap().kind;

@@ -27,6 +27,28 @@ fn generic(desc: &str) -> (&'static str, String) {
 }
 
 #[test]
+fn preallocations_are_told_and_stopped() {
+    let target = &mut fake();
+    assert_eq!(
+        ask(target, "x-ballast-query-prealloc"),
+        json!([{ "id": "ram", "mode": "off", "state": "none", "size": 64 << 20, "populated": 0, "skipped": 0,
+            "elapsed-ms": 0, "rate": null, "eta-ms": null, "message": null }])
+    );
+    let cancel = "x-ballast-cancel-prealloc";
+    let none = generic("no preallocation is running");
+    assert_eq!(refused(target, cancel, &json!({})), none);
+    let (class, _) = refused(target, cancel, &json!({ "id": "nope" }));
+    assert_eq!(class, "DeviceNotFound");
+    let of_backend = generic("no preallocation of backend 'ram' is running");
+    assert_eq!(refused(target, cancel, &json!({ "id": "ram" })), of_backend);
+    target.ram.backends()[0].set_prealloc(true).unwrap();
+    let told = &ask(target, "x-ballast-query-prealloc")[0];
+    assert_eq!(told["mode"], "background");
+    assert!(told["state"] == "running" || told["state"] == "done", "{told}");
+    assert!(told["rate"].is_u64(), "{told}");
+}
+
+#[test]
 fn every_command_that_is_listed_is_there() {
     let target = &mut fake();
     for name in NAMES.iter().filter(|name| **name != "qmp_capabilities") {

@@ -1,6 +1,7 @@
 use std::time::Duration;
 
 use devices::virtio::balloon::StallReason;
+use memory::ram::PreallocState;
 use vm_memory::GuestAddress;
 
 use super::*;
@@ -68,6 +69,31 @@ fn a_stuck_balloon_and_a_guest_in_need_are_told_with_figures() {
         distress["data"],
         json!({ "signs": { "stat-oom-kills": 1, "stat-alloc-stalls": 70 }, "target": 16 << 20,
             "given-back": 48 << 20 })
+    );
+}
+
+#[test]
+fn an_ended_preallocation_says_how() {
+    let mut report = PreallocReport {
+        id: "mem0".to_owned(),
+        state: PreallocState::Done,
+        size: ByteSize::mib(64),
+        populated: ByteSize::mib(62),
+        skipped: ByteSize::mib(2),
+        elapsed: Duration::from_millis(1500),
+    };
+    let event = qmp(&Event::PreallocEnded(report.clone()));
+    assert_eq!(event["event"], "x-ballast-PREALLOC_ENDED");
+    assert_eq!(
+        event["data"],
+        json!({ "id": "mem0", "state": "done", "size": 64 << 20, "populated": 62 << 20, "skipped": 2 << 20,
+            "elapsed-ms": 1500, "message": null })
+    );
+    report.state = PreallocState::Failed("no page".to_owned());
+    let data = qmp(&Event::PreallocEnded(report))["data"].clone();
+    assert_eq!(
+        (&data["state"], &data["message"]),
+        (&json!("failed"), &json!("no page"))
     );
 }
 

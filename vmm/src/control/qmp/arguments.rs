@@ -45,6 +45,15 @@ impl Arguments {
         text(value).ok_or_else(|| wrong_type(name, "string"))
     }
 
+    /// Takes a string that may be absent.
+    pub fn optional_string(&mut self, name: &str) -> Result<Option<String>, Failure> {
+        if self.0.contains_key(name) {
+            self.string(name).map(Some)
+        } else {
+            Ok(None)
+        }
+    }
+
     /// Takes a list of strings that may be absent.
     pub fn optional_strings(&mut self, name: &str) -> Result<Vec<String>, Failure> {
         let list = match self.0.remove(name) {

@@ -14,7 +14,12 @@ const COMMON: &[Property<OpenBackend>] = &[
     read_only("size", "int", |backend| json!(backend.spec().size.bytes())),
     read_only("share", "bool", |backend| json!(Asked::of(backend).share)),
     read_only("reserve", "bool", |backend| json!(Asked::of(backend).reserve)),
-    read_only("prealloc", "bool", |backend| json!(backend.spec().prealloc)),
+    Property {
+        name: "prealloc",
+        kind: "bool",
+        get: |backend| json!(backend.spec().prealloc.wanted()),
+        set: Some(|backend, value| set_switch("prealloc", value, |on| backend.set_prealloc(on))),
+    },
     read_only("prealloc-threads", "int", |backend| {
         // Null: one a CPU.
         json!(backend.spec().prealloc_threads.map(std::num::NonZeroUsize::get))

@@ -1,7 +1,7 @@
 //! A guest and its balloon against a model of what is the guest's: whatever is done, in whatever order, a page that the
 //! model says is live holds what the guest wrote last. All kinds of memory are in one guest.
 
-use memory::backend::{BackendSpec, Lock};
+use memory::backend::{BackendSpec, Lock, Prealloc};
 use memory::size::PageSize;
 
 use crate::testing::HugePages;
@@ -363,7 +363,7 @@ fn backend(id: &str, kind: BackendKind, mib: u64) -> BackendSpec {
 
 fn locked(id: &str, kind: BackendKind, mib: u64) -> BackendSpec {
     BackendSpec {
-        prealloc: true,
+        prealloc: Prealloc::On,
         lock: Lock::On,
         ..backend(id, kind, mib)
     }

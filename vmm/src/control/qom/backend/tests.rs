@@ -113,6 +113,25 @@ fn merge_and_dump_change_in_the_kernel_and_what_is_said_follows() {
 }
 
 #[test]
+fn a_preallocation_begins_while_the_guest_runs() {
+    let target = machine();
+    let file = &target.ram.backends()[2];
+    let lazy = file.resident().unwrap();
+    assert_eq!(lazy, ByteSize::ZERO);
+    assert_eq!(qom::get(&target, "file", "prealloc"), Ok(json!(false)));
+    qom::set(&target, "file", "prealloc", &json!(false)).unwrap();
+    qom::set(&target, "file", "prealloc", &json!(true)).unwrap();
+    let started = std::time::Instant::now();
+    while file.resident().unwrap() < ByteSize::mib(2) {
+        assert!(started.elapsed().as_secs() < 60, "{:?}", file.prealloc());
+        std::thread::yield_now();
+    }
+    assert_eq!(qom::get(&target, "file", "prealloc"), Ok(json!(true)));
+    let (_, desc) = refused(qom::set(&target, "file", "prealloc", &json!(false)));
+    assert!(desc.contains("cannot be undone"), "{desc}");
+}
+
+#[test]
 fn what_cannot_change_says_so() {
     let target = machine();
     let set = |path, name, value| refused(qom::set(&target, path, name, &value));
