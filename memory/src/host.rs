@@ -1,8 +1,10 @@
 //! What the host has: nodes, huge page pools, limits, KSM, transparent huge pages, pressure. Read only.
 
 pub mod cgroup;
+pub mod cpus;
 pub mod hugepages;
 pub mod ksm;
+mod list;
 pub mod meminfo;
 pub mod numa;
 pub mod pressure;

@@ -26,6 +26,7 @@ use crate::kvm::vcpu::{Buses, Vcpu};
 use crate::kvm::vm::Vm;
 use crate::kvm::{self, cpuid, kick};
 use crate::news::{News, NewsSender};
+use crate::pinning::{self, PinError};
 use crate::platform::Platform;
 use crate::progress::Progress;
 use crate::stage::{Freezer, Stage};
@@ -53,6 +54,9 @@ pub enum Error {
         /// The system's answer.
         source: io::Error,
     },
+    /// A vCPU cannot run on the CPUs asked for.
+    #[error(transparent)]
+    Pinning(#[from] PinError),
     /// KVM refused the machine.
     #[error(transparent)]
     Vm(#[from] kvm::vm::Error),
@@ -131,6 +135,7 @@ pub fn parts(
 ) -> Result<(Parts, Vec<(Vcpu, ExitFlag)>), Error> {
     // Everything that can be refused is refused before memory is taken.
     config.mem_path.as_deref().map_or(Ok(()), check_mem_path)?;
+    (config.host_cpus.iter()).try_for_each(|(vcpu, cpus)| pinning::check(*vcpu, cpus))?;
     boot::check(&config.boot, config.memory)?;
     let kvm = kvm::open()?;
     match kvm::runs_kernels() {

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use boot::BootSpec;
 use devices::virtio::balloon::BalloonSpec;
 use memory::backend::BackendSpec;
+use memory::host::cpus::CpuList;
 use memory::size::ByteSize;
 
 use self::numa_plan::NumaPlan;
@@ -126,6 +127,8 @@ pub struct Config {
     pub mem_path: Option<PathBuf>,
     /// The NUMA nodes; `None`: one, of which the guest does not hear.
     pub numa: Option<NumaSpec>,
+    /// Where on the host the vCPUs run, by index; the others run anywhere.
+    pub host_cpus: BTreeMap<u8, CpuList>,
     /// The kernel.
     pub boot: BootSpec,
     /// Serial port.
@@ -175,6 +178,7 @@ impl Config {
         Ok(Config {
             name: args.name,
             topology,
+            host_cpus: nodes.host_cpus(),
             numa: (nodes.nodes.len() > 1).then(|| NumaSpec::new(nodes)),
             memory: memory.size,
             backends: memory.backends,

@@ -18,6 +18,7 @@ pub mod host;
 pub mod kvm;
 pub mod machine;
 pub mod news;
+pub mod pinning;
 pub mod platform;
 pub mod progress;
 pub mod run_state;

@@ -21,6 +21,7 @@ use crate::host::signals::EndingSignals;
 use crate::kvm::kick::ExitFlag;
 use crate::kvm::vcpu::Vcpu;
 use crate::news::{News, NewsSender};
+use crate::pinning;
 use crate::run_state::RunState;
 use crate::stage::{Freezer, Stage};
 use crate::starvation::Starvation;
@@ -106,6 +107,12 @@ impl Machine {
         let watch = watch(&parts.ram, &vcpus);
         let threads =
             VcpuThreads::spawn(vcpus, |vcpu| config.place(vcpu), news).map_err(build::Error::Threads)?;
+        let pins: Vec<_> = threads
+            .infos()
+            .iter()
+            .filter_map(|info| Some((info, config.host_cpus.get(&info.index)?)))
+            .collect();
+        pinning::pin(pins).map_err(build::Error::Pinning)?;
         let machine = Machine {
             name: config.name.clone(),
             run_state: RunState::Prelaunch,

@@ -58,7 +58,7 @@ pub fn memory() -> Option<Limit> {
 }
 
 /// The group of this process and those around it, innermost first; none without version 2 of control groups.
-pub(super) fn groups() -> Vec<PathBuf> {
+fn groups() -> Vec<PathBuf> {
     groups_in(Path::new(ROOT), &fs::read_to_string(PROC).unwrap_or_default())
 }
 
@@ -68,6 +68,16 @@ fn groups_in(root: &Path, text: &str) -> Vec<PathBuf> {
     let own = own.map(|own| root.join(own)).unwrap_or_default();
     let around = own.ancestors().take_while(|group| group.starts_with(root));
     around.map(Path::to_owned).collect()
+}
+
+/// A file that tells what is in effect, with its text: of the innermost group that has it, since a group without a controller is
+/// as the one around it.
+pub(super) fn effective(name: &str) -> Option<(PathBuf, String)> {
+    let read = |group: PathBuf| {
+        let file = group.join(name);
+        fs::read_to_string(&file).ok().map(|text| (file, text))
+    };
+    groups().into_iter().find_map(read)
 }
 
 fn tightest_pool(groups: &[PathBuf], page: PageSize) -> Option<Limit> {

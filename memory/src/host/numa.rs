@@ -9,6 +9,8 @@ use std::str::FromStr;
 use rustix::thread::CpuSet;
 use thiserror::Error;
 
+use super::list;
+
 /// Highest node number that a kernel for x86-64 can have (`CONFIG_NODES_SHIFT` is at most 10).
 const MAX_NODE: u32 = 1023;
 const NODES: &str = "/sys/devices/system/node";
@@ -30,7 +32,7 @@ impl NodeSet {
     /// # Errors
     /// [`NodeSetError`] when it is empty, malformed, or has a node above 1023.
     pub fn parse(text: &str) -> Result<Self, NodeSetError> {
-        parse_list(text, MAX_NODE)
+        list::parse(text, MAX_NODE)
             .filter(|nodes| !nodes.is_empty())
             .map(Self)
             .ok_or_else(|| NodeSetError {
@@ -101,39 +103,8 @@ impl FromStr for NodeSet {
 
 impl fmt::Display for NodeSet {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let mut rest = self.iter().peekable();
-        let mut comma = "";
-        while let Some(first) = rest.next() {
-            let mut last = first;
-            while let Some(next) = rest.next_if_eq(&(last + 1)) {
-                last = next;
-            }
-            match last - first {
-                0 => write!(f, "{comma}{first}")?,
-                _ => write!(f, "{comma}{first}-{last}")?,
-            }
-            comma = ",";
-        }
-        Ok(())
+        list::write(f, &self.0)
     }
-}
-
-/// A list of numbers and ranges up to `max`; `None` when malformed. An empty text is an empty list.
-fn parse_list(text: &str, max: u32) -> Option<BTreeSet<u32>> {
-    let mut numbers = BTreeSet::new();
-    for part in text.trim().split(',').filter(|_| !text.trim().is_empty()) {
-        let (first, last) = part.split_once('-').unwrap_or((part, part));
-        let number = |text: &str| {
-            let digits = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
-            digits.then(|| text.parse::<u32>().ok()).flatten()
-        };
-        let (first, last) = (number(first)?, number(last)?);
-        if first > last || last > max {
-            return None;
-        }
-        numbers.extend(first..=last);
-    }
-    Some(numbers)
 }
 
 /// The nodes that have memory; node 0 on a kernel without NUMA.
@@ -173,7 +144,7 @@ fn cpus_in(root: &Path, nodes: &NodeSet) -> CpuSet {
     for node in nodes.iter() {
         let list = fs::read_to_string(root.join(format!("node{node}/cpulist"))).unwrap_or_default();
         let highest = u32::try_from(CpuSet::MAX_CPU - 1).unwrap_or(u32::MAX);
-        for cpu in parse_list(&list, highest).unwrap_or_default() {
+        for cpu in list::parse(&list, highest).unwrap_or_default() {
             cpus.set(cpu as usize);
         }
     }

@@ -21,10 +21,20 @@ impl Group {
         Ok(Group(path))
     }
 
+    /// One of its files.
+    pub fn file(&self, name: &str) -> PathBuf {
+        self.0.join(name)
+    }
+
+    /// Writes one of its files.
+    pub fn set(&self, name: &str, value: &str) -> Result<()> {
+        put(&self.file(name), value)
+    }
+
     /// Sets a limit such as `hugetlb.2MB.max`; `None`: no limit.
     pub fn limit(&self, name: &str, bytes: Option<u64>) -> Result<()> {
         let text = bytes.map_or("max".to_owned(), |bytes| bytes.to_string());
-        put(&self.0.join(name), &text)
+        self.set(name, &text)
     }
 
     /// What a shell has to do first so that it, and what it becomes, is in the group: for [`super::vm::Launch::under`].

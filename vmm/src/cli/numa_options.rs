@@ -2,6 +2,8 @@
 
 use std::collections::BTreeSet;
 
+use memory::host::cpus::CpuList;
+
 use super::keyval;
 use super::properties::Properties;
 use super::properties::memory::{NUMA_CPU, NUMA_DIST, NUMA_NODE};
@@ -43,6 +45,8 @@ pub struct NumaNodeArg {
     pub cpus: BTreeSet<u8>,
     /// `memdev=`.
     pub memdev: Option<String>,
+    /// `host-cpus=`.
+    pub host_cpus: Option<CpuList>,
 }
 
 /// `-numa node,…`, `-numa dist,…` or `-numa cpu,…`.
@@ -80,7 +84,13 @@ fn node(properties: &Properties) -> Result<NumaNodeArg, ValueError> {
         id: node_id(properties, "nodeid")?,
         cpus,
         memdev: properties.id("memdev")?,
+        host_cpus: host_cpus(properties)?,
     })
+}
+
+fn host_cpus(properties: &Properties) -> Result<Option<CpuList>, ValueError> {
+    let parsed = properties.text("host-cpus").map(str::parse).transpose();
+    parsed.map_err(|_| properties.wrong("host-cpus", "CPUs of the host such as 0-1 or 0,,2"))
 }
 
 fn distance(properties: &Properties) -> Result<NumaArg, ValueError> {

@@ -2,6 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use memory::host::cpus::CpuList;
+
 use crate::cli::numa_options::NumaArg;
 use crate::topology::Topology;
 
@@ -99,6 +101,12 @@ pub enum NumaError {
         /// The other.
         second: u8,
     },
+    /// CPUs for no vCPU.
+    #[error("-numa node,nodeid={node},host-cpus= is for the node's vCPUs, and it has none")]
+    NothingToPin {
+        /// The node.
+        node: u8,
+    },
     /// Some distances, but not all.
     #[error("the distance between node {from} and node {to} is missing: give all -numa dist, or none")]
     DistanceMissing {
@@ -123,6 +131,24 @@ pub(super) struct Node {
     pub(super) vcpus: BTreeSet<u8>,
     /// The id of its backend.
     pub(super) memdev: Option<String>,
+    /// Where its vCPUs run.
+    pub(super) host_cpus: Option<CpuList>,
+}
+
+impl NumaPlan {
+    /// The CPUs of the host that each vCPU is pinned to, by its index.
+    pub(super) fn host_cpus(&self) -> BTreeMap<u8, CpuList> {
+        let pinned = |node: &Node| {
+            let cpus = node.host_cpus.clone()?;
+            Some(
+                node.vcpus
+                    .clone()
+                    .into_iter()
+                    .map(move |vcpu| (vcpu, cpus.clone())),
+            )
+        };
+        self.nodes.iter().filter_map(pinned).flatten().collect()
+    }
 }
 
 /// Which nodes the guest has; none when there is no `-numa node`.
@@ -145,6 +171,10 @@ pub(super) fn plan(args: &[NumaArg], topology: Topology) -> Result<NumaPlan, Num
             });
         }
     }
+    let idle = |node: &Node| node.host_cpus.is_some() && node.vcpus.is_empty();
+    if let Some((node, _)) = (0..).zip(&nodes).find(|(_, node)| idle(node)) {
+        return Err(NumaError::NothingToPin { node });
+    }
     if nodes.len() > 1 {
         let empty = |node: &Node| node.vcpus.is_empty() && node.memdev.is_none();
         if let Some((node, _)) = (0..).zip(&nodes).find(|(_, node)| empty(node)) {
@@ -166,6 +196,7 @@ fn nodes(args: &[NumaArg]) -> Result<Vec<Node>, NumaError> {
         let new = Node {
             vcpus: node.cpus.clone(),
             memdev: node.memdev.clone(),
+            host_cpus: node.host_cpus.clone(),
         };
         if nodes.insert(id, new).is_some() {
             return Err(NumaError::NodeTwice { node: id });

@@ -189,6 +189,28 @@ fn nodes_without_memory_have_their_vcpus() {
 }
 
 #[test]
+fn pins_the_vcpus_of_nodes() {
+    let pinned = |line: &str| {
+        let cpus = config(line).unwrap().host_cpus;
+        cpus.iter()
+            .map(|(vcpu, cpus)| format!("{vcpu}: {cpus}"))
+            .collect::<Vec<_>>()
+    };
+    assert_eq!(pinned("-smp 2"), Vec::<String>::new());
+    // The only node has all vCPUs and all RAM without saying.
+    assert_eq!(
+        pinned("-smp 2 -numa node,host-cpus=0-1,,4"),
+        ["0: 0-1,4", "1: 0-1,4"]
+    );
+    let two = format!("{M} -smp 3 -numa node,cpus=0,cpus=2,memdev=m,host-cpus=5 -numa node,cpus=1");
+    assert_eq!(pinned(&two), ["0: 5", "2: 5"]);
+    assert_eq!(
+        text(&format!("{M} -numa node,cpus=0 -numa node,memdev=m,host-cpus=0")),
+        "-numa node,nodeid=1,host-cpus= is for the node's vCPUs, and it has none"
+    );
+}
+
+#[test]
 fn has_checked_each_backend() {
     for line in [
         "-m 4097K".to_owned(),

@@ -5,6 +5,7 @@ use std::error::Error;
 use std::time::Duration;
 
 use devices::virtio::balloon::BalloonHandle;
+use memory::host::cpus::CpuList;
 use memory::size::ByteSize;
 use serde_json::{Value, json};
 
@@ -16,6 +17,7 @@ use super::prealloc_report;
 use super::qmp::{self, Arguments, Class, Failure};
 use super::qom;
 use super::target::Target;
+use crate::pinning::{self, PinError};
 use crate::run_state::RunState;
 
 /// Every command, in the order of [`execute`].
@@ -45,6 +47,7 @@ pub const NAMES: &[&str] = &[
     "x-ballast-query-host",
     "x-ballast-query-prealloc",
     "x-ballast-cancel-prealloc",
+    "x-ballast-pin-vcpus",
 ];
 
 type Answer = Result<Value, Failure>;
@@ -133,6 +136,11 @@ pub fn execute(target: &mut dyn Target, name: &str, mut arguments: Arguments) ->
             arguments.finish()?;
             prealloc_report::cancel(target.ram(), id.as_deref()).map(|()| json!({}))
         }
+        "x-ballast-pin-vcpus" => {
+            let (vcpus, cpus) = (arguments.optional_list("vcpus")?, arguments.list("host-cpus")?);
+            arguments.finish()?;
+            pin_vcpus(target, vcpus, cpus)
+        }
         _ => Err(Failure {
             class: Class::CommandNotFound,
             desc: format!("The command {name} has not been found").into(),
@@ -199,15 +207,35 @@ fn vcpus(target: &dyn Target) -> Value {
         if let Some(node) = place.node {
             props["node-id"] = json!(node);
         }
+        // What could not be found out is null.
+        let allowed = pinning::allowed(info).ok();
         json!({
             "cpu-index": info.index,
             "qom-path": format!("/machine/unattached/device[{}]", info.index),
             "thread-id": info.thread_id,
             "target": "x86_64",
             "props": props,
+            "x-ballast-host-cpus": allowed.map(|cpus| cpus.iter().collect::<Vec<_>>()),
         })
     };
     target.vcpus().iter().map(vcpu).collect()
+}
+
+/// Has these vCPUs, or all, run on these CPUs of the host.
+fn pin_vcpus(target: &dyn Target, vcpus: Option<Vec<u32>>, cpus: Vec<u32>) -> Answer {
+    let all = target.vcpus();
+    let cpus = CpuList::try_from(cpus).map_err(|error| failed(&error))?;
+    let find = |vcpu: u32| {
+        let info = all.iter().find(|info| u32::from(info.index) == vcpu);
+        let count = all.len();
+        info.ok_or(PinError::NoVcpu { vcpu, count })
+    };
+    let chosen = match vcpus {
+        Some(vcpus) => vcpus.into_iter().map(find).collect(),
+        None => Ok(all.iter().collect::<Vec<_>>()),
+    };
+    let pinned = chosen.and_then(|chosen| pinning::pin(chosen.into_iter().map(|info| (info, &cpus))));
+    done(pinned)
 }
 
 /// All kinds that there are, in a fixed order, those that never happened too.

@@ -11,6 +11,9 @@ use super::target::Target;
 use crate::machine::{self, VcpuInfo, VcpuPlace};
 use crate::run_state::RunState;
 
+/// A thread id above all that Linux gives (`PID_MAX_LIMIT` is 2^22).
+pub(super) const NOBODY: i32 = 0x4000_0000;
+
 #[derive(Debug)]
 pub(super) struct Fake {
     pub(super) state: RunState,
@@ -107,12 +110,12 @@ pub(super) fn fake() -> Fake {
         vcpus: vec![
             VcpuInfo {
                 index: 0,
-                thread_id: 70,
+                thread_id: NOBODY,
                 place: VcpuPlace::default(),
             },
             VcpuInfo {
                 index: 1,
-                thread_id: 71,
+                thread_id: NOBODY,
                 place: VcpuPlace {
                     core: 1,
                     ..VcpuPlace::default()

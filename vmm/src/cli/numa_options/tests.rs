@@ -18,6 +18,12 @@ fn reads_nodes() {
     assert_eq!((node.id, node.memdev.as_deref()), (Some(1), Some("m")));
     assert_eq!(node.cpus, BTreeSet::from([0, 1, 2, 5]));
     assert_eq!(node_of("node,cpus=7,,0-1").cpus, BTreeSet::from([0, 1, 7]));
+    let pinned = node_of("node,host-cpus=2,,4-5").host_cpus;
+    assert_eq!(pinned.map(|cpus| cpus.to_string()).as_deref(), Some("2,4-5"));
+    assert_eq!(
+        text("node,host-cpus=2-"),
+        "host-cpus=2-: expected CPUs of the host such as 0-1 or 0,,2"
+    );
     for cpus in ["", "1-", "2-1", "x", "256", "+1"] {
         let text = text(&format!("node,cpus={cpus}"));
         assert!(

@@ -81,6 +81,7 @@ pub const NUMA_NODE: Family = Family {
         row("nodeid", "0-127", "the next", "", "number of the node; from 0, without gaps", "0"),
         row("cpus", "N[-N]", "all of one node", "", "vCPUs of the node; may be repeated", "0"),
         row("memdev", "ID", "none", "", "the backend that is the node's RAM", "mem0"),
+        row("host-cpus", "LIST", "all", "", "CPUs of the host that the node's vCPUs run on; , is written ,,", "0-1"),
     ]],
 };
 

@@ -3,7 +3,7 @@ use devices::virtio::balloon::F_STATS_VQ;
 
 use super::*;
 use crate::control::event::Event;
-use crate::control::testing::{Fake, fake};
+use crate::control::testing::{Fake, NOBODY, fake};
 
 fn run(target: &mut Fake, name: &str, arguments: &Value) -> Answer {
     execute(
@@ -56,7 +56,7 @@ fn every_command_that_is_listed_is_there() {
             assert_eq!(failure.class, Class::GenericError, "{name}: {failure:?}");
         }
         let extra = json!({ "value": 64 << 20, "command-line": "help", "path": "/machine", "property": "type",
-            "surplus": 1 });
+            "host-cpus": [0], "surplus": 1 });
         let (class, desc) = refused(target, name, &extra);
         assert_eq!(class, "GenericError", "{name}");
         assert!(desc.ends_with("is unexpected"), "{name}: {desc}");
@@ -105,11 +105,40 @@ fn queries_have_qemus_shapes() {
         json!({
             "cpu-index": 1,
             "qom-path": "/machine/unattached/device[1]",
-            "thread-id": 71,
+            "thread-id": NOBODY,
             "target": "x86_64",
             "props": { "socket-id": 0, "core-id": 1, "thread-id": 0 },
+            "x-ballast-host-cpus": null,
         })
     );
+}
+
+#[test]
+fn vcpus_are_pinned_by_their_numbers() {
+    let target = &mut fake();
+    for (arguments, expected) in [
+        (
+            json!({ "vcpus": [2], "host-cpus": [0] }),
+            "there is no vCPU 2; the guest has 2",
+        ),
+        (json!({ "host-cpus": [] }), "'[]' is not a list of CPUs"),
+        (
+            json!({ "host-cpus": [1023] }),
+            "cannot run vCPU 0 on host CPU 1023: this machine has only CPUs 0",
+        ),
+        (
+            json!({ "vcpus": [1], "host-cpus": [0] }),
+            "cannot run vCPU 1 on host CPUs 0: No such process",
+        ),
+        (json!({ "vcpus": [1] }), "Parameter 'host-cpus' is missing"),
+        (
+            json!({ "host-cpus": [-1] }),
+            "Invalid parameter type for 'host-cpus', expected: uint32",
+        ),
+    ] {
+        let (_, found) = refused(target, "x-ballast-pin-vcpus", &arguments);
+        assert!(found.contains(expected), "{found}");
+    }
 }
 
 #[test]

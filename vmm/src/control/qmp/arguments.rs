@@ -66,6 +66,23 @@ impl Arguments {
             .collect()
     }
 
+    /// Takes a list of integers from 0 to 2^32 - 1.
+    pub fn list(&mut self, name: &str) -> Result<Vec<u32>, Failure> {
+        let Value::Array(list) = self.any(name)? else {
+            return Err(wrong_type(name, "array"));
+        };
+        let number = |value: Value| value.as_u64().and_then(|number| u32::try_from(number).ok());
+        list.into_iter()
+            .map(|value| number(value).ok_or_else(|| wrong_type(name, "uint32")))
+            .collect()
+    }
+
+    /// Takes such a list that may be absent.
+    pub fn optional_list(&mut self, name: &str) -> Result<Option<Vec<u32>>, Failure> {
+        let there = self.0.contains_key(name);
+        there.then(|| self.list(name)).transpose()
+    }
+
     /// Nothing may be left.
     pub fn finish(self) -> Result<(), Failure> {
         match self.0.into_iter().next() {
