@@ -7,6 +7,7 @@ mod error;
 mod memfd;
 mod named;
 mod place;
+mod source;
 mod spec;
 
 use std::fmt;
@@ -19,6 +20,8 @@ pub use crate::host::numa::NodeSet;
 pub use crate::policy::{HostPolicy, Placing};
 pub use check::SpecError;
 pub use error::OpenError;
+pub use source::Source;
+pub(crate) use source::source;
 pub use spec::{BackendKind, BackendSpec, FileSpec, Lock, MergeRequest, Prealloc, Thp};
 
 /// What a release did, in bytes. The parts add up to what was asked.

@@ -114,6 +114,15 @@ pub enum LayoutError {
     TooLarge,
 }
 
+/// Where RAM of `size` bytes ends: the hole lies in it when it is larger than 3 GiB.
+#[must_use]
+pub const fn ram_end(size: ByteSize) -> u64 {
+    match size.bytes() {
+        bytes @ ..=HOLE_START => bytes,
+        bytes => bytes.saturating_add(HOLE_END - HOLE_START),
+    }
+}
+
 /// Lays out backends one after the other from address 0, around the hole between [`HOLE_START`] and [`HOLE_END`].
 ///
 /// `sizes` has the size of each backend and its page size. The result is sorted by guest address and has one entry for each

@@ -28,6 +28,7 @@
 
 pub mod absent;
 pub mod backend;
+pub mod budget;
 pub mod effective;
 mod given;
 pub mod hints;

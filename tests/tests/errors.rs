@@ -90,6 +90,16 @@ const CASES: &[(&str, &[&str])] = &[
         &["'a'", "128 MiB", "64 MiB"],
     ),
     ("K -smp 0", &["-smp"]),
+    ("K -m 9999999G", &["9999999 GiB", "physical address", "make it smaller"]),
+    (
+        "K -m 32T -overcommit check=refuse",
+        &[
+            "backend 'ram' 32 TiB",
+            "page tables",
+            "available on this host",
+            "check=warn",
+        ],
+    ),
     // Backends.
     ("K -m 128 -machine memory-backend=b", &["'b'"]),
     (

@@ -19,6 +19,7 @@ use memory::ram::Ram;
 use memory::region::Region;
 use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 
+use crate::budget;
 use crate::config::{Config, NumaSpec, SerialSpec};
 use crate::host::signals::EndingSignals;
 use crate::kvm::kick::ExitFlag;
@@ -40,6 +41,9 @@ pub enum Error {
     /// The KVM of this host cannot be used.
     #[error(transparent)]
     Kvm(#[from] kvm::Error),
+    /// The host has too little for the guest.
+    #[error(transparent)]
+    Budget(#[from] budget::Error),
     /// Guest memory could not be had as asked.
     #[error(transparent)]
     Memory(#[from] memory::ram::RamError),
@@ -143,6 +147,10 @@ pub fn parts(
         Err(error @ kvm::Error::Software) if config.start_paused => eprintln!("ballast: warning: {error}"),
         checked => checked?,
     }
+    let phys_bits = cpuid::physical_bits(&kvm).map_err(Error::Cpuid)?;
+    if let Some(warning) = budget::check(config, phys_bits)? {
+        eprintln!("ballast: warning: {warning}");
+    }
     let output = serial_output(&config.serial)?;
     kick::install_handler().map_err(Error::Handler)?;
 
@@ -177,7 +185,7 @@ pub fn parts(
     let topology = config.topology;
     let platform = BootPlatform {
         apic_ids: (0..topology.vcpus()).map(|vcpu| topology.apic_id(vcpu)).collect(),
-        phys_bits: cpuid::physical_bits(&kvm).map_err(Error::Cpuid)?,
+        phys_bits,
         pci64_window: None,
         numa: config.numa.as_ref().map(|numa| guest_numa(numa, &ram)),
     };

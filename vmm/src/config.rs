@@ -10,6 +10,7 @@ use memory::host::cpus::CpuList;
 use memory::size::ByteSize;
 
 use self::numa_plan::NumaPlan;
+use crate::budget::BudgetCheck;
 use crate::cli::Args;
 use crate::cli::channel::{MonitorArg, QmpArg, SerialArg};
 use crate::machine::VcpuPlace;
@@ -125,6 +126,8 @@ pub struct Config {
     pub backends: Vec<BackendSpec>,
     /// The directory of `-mem-path`, if the first backend is the one that lies in it.
     pub mem_path: Option<PathBuf>,
+    /// What to do where the host may not have all this.
+    pub budget_check: BudgetCheck,
     /// The NUMA nodes; `None`: one, of which the guest does not hear.
     pub numa: Option<NumaSpec>,
     /// Where on the host the vCPUs run, by index; the others run anywhere.
@@ -181,6 +184,12 @@ impl Config {
             host_cpus: nodes.host_cpus(),
             numa: (nodes.nodes.len() > 1).then(|| NumaSpec::new(nodes)),
             memory: memory.size,
+            budget_check: args
+                .overcommit
+                .iter()
+                .rev()
+                .find_map(|overcommit| overcommit.check)
+                .unwrap_or_default(),
             backends: memory.backends,
             mem_path: args.mem_path,
             boot: BootSpec {

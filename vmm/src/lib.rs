@@ -7,6 +7,7 @@
 //!
 //! Only this crate knows KVM, JSON, threads and the command line.
 
+pub mod budget;
 pub mod build;
 pub mod cli;
 pub mod config;

@@ -219,6 +219,11 @@ fn map_error(spec: &BackendSpec, backend: &dyn Backend, source: io::Error) -> Ra
             || ": the mount may have a limit (size=)".to_owned(),
             |limit| format!(": {limit}; the mount may have a limit (size=) too"),
         ),
+        (true, false) if !reserves(spec, page) => {
+            ": this process may have no more addresses (RLIMIT_AS, ulimit -v), or the host promises no more \
+             (vm.overcommit_memory=2); make the guest smaller"
+                .to_owned()
+        }
         (true, false) => ": with reserve=off the host does not account for it before it is used".to_owned(),
         (false, _) => String::new(),
     };

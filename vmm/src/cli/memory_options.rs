@@ -12,6 +12,7 @@ use super::near;
 use super::properties::memory::{BACKEND_FILE, BACKEND_MEMFD, BACKEND_RAM, MACHINE, OVERCOMMIT, RAM};
 use super::properties::{Family, Properties};
 use super::value::ValueError;
+use crate::budget::BudgetCheck;
 
 /// `-object memory-backend-*`, as typed: what is not there is decided by other options or by the kind.
 #[derive(Clone, Debug, PartialEq)]
@@ -81,6 +82,8 @@ pub struct MachineArg {
 pub struct OvercommitArg {
     /// `mem-lock=`.
     pub mem_lock: Option<Lock>,
+    /// `check=`.
+    pub check: Option<BudgetCheck>,
 }
 
 const OBJECTS: &[&Family] = &[&BACKEND_RAM, &BACKEND_MEMFD, &BACKEND_FILE];
@@ -266,11 +269,17 @@ pub fn machine(text: &str) -> Result<MachineArg, ValueError> {
     })
 }
 
-/// `-overcommit mem-lock=…`.
+/// `-overcommit mem-lock=…,check=…`.
 pub fn overcommit(text: &str) -> Result<OvercommitArg, ValueError> {
     let properties = OVERCOMMIT.accept(keyval::split(text, None)?)?;
+    properties.only("check", &["refuse", "warn", "off"])?;
     Ok(OvercommitArg {
         mem_lock: lock(&properties, "mem-lock")?,
+        check: properties.text("check").map(|text| match text {
+            "refuse" => BudgetCheck::Refuse,
+            "warn" => BudgetCheck::Warn,
+            _ => BudgetCheck::Off,
+        }),
     })
 }
 

@@ -135,6 +135,14 @@ fn reads_what_becomes_of_pages() {
     assert_eq!(lock("mem-lock"), Some(Lock::On));
     assert_eq!(lock("mem-lock=off"), Some(Lock::Off));
     assert_eq!(lock("mem-lock=on-fault"), Some(Lock::OnFault));
+    for (text, check) in [
+        ("check=refuse", BudgetCheck::Refuse),
+        ("check=warn", BudgetCheck::Warn),
+        ("mem-lock=on,check=off", BudgetCheck::Off),
+    ] {
+        assert_eq!(overcommit(text).unwrap().check, Some(check), "{text}");
+    }
+    assert!(text(overcommit("check=on")).contains("refuse or warn or off"));
     assert_eq!(
         machine("dump-guest-core=off").unwrap().dump_guest_core,
         Some(false)

@@ -69,6 +69,7 @@ pub const OVERCOMMIT: Family = Family {
     owner: "-overcommit",
     rows: &[&[
         row("mem-lock", "on|off|on-fault", "off", "", "default of lock= for every backend", "on"),
+        row("check", "refuse|warn|off", "warn", "", "what to do where the guest can need more memory than there is", "refuse"),
     ]],
 };
 
