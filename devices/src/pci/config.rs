@@ -103,6 +103,12 @@ impl ConfigSpace {
         self.bytes[COMMAND] & COMMAND_MEMORY != 0
     }
 
+    /// Whether the guest lets the device read and write its memory and send messages.
+    #[must_use]
+    pub fn bus_master(&self) -> bool {
+        self.bytes[COMMAND] & COMMAND_BUS_MASTER != 0
+    }
+
     /// Appends a capability of kind `id` to the list: `body` follows the two bytes of its header, and `writable`,
     /// as long as `body` or shorter, says which bits a guest may change. Returns its offset.
     ///

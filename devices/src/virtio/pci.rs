@@ -218,7 +218,11 @@ impl PciFunction for VirtioPci {
     fn config_write(&self, offset: u16, data: &[u8]) -> Action {
         let mut registers = self.shared.lock();
         let offset = usize::from(offset);
+        let master = registers.layout.config.bus_master();
         registers.layout.config.write(offset, data);
+        if master && !registers.layout.config.bus_master() {
+            registers.silence();
+        }
         if touches(offset, data, COMMAND, 2) || touches(offset, data, BAR0, 4) {
             self.shared.move_doorbells(&mut registers);
         }

@@ -101,7 +101,7 @@ impl Worker {
                 break;
             }
             self.obey(&orders);
-            if (woken || orders.start) && !self.queues.is_empty() {
+            if (woken || orders.start) && !self.queues.is_empty() && !self.shared.silenced() {
                 self.serve();
             }
             self.shared.publish(self.device.config());

@@ -47,6 +47,9 @@ pub(super) struct Registers {
     pub(super) orders: Orders,
     /// For each queue, the guest address at which its doorbell is attached.
     doors: Vec<Option<u64>>,
+    /// The driver was ready when bus mastering was taken from the device. Its rings may be anybody's memory since then, as
+    /// they are when a kernel has started another (kexec), so they stay untouched until a reset.
+    silenced: bool,
     /// How often the host refused a doorbell.
     refused: u32,
     /// The worker is gone.
@@ -85,6 +88,7 @@ impl Shared {
             isr: 0,
             orders: Orders::default(),
             doors: vec![None; device.queue_sizes.len()],
+            silenced: false,
             refused: 0,
             stopped: false,
         };
@@ -186,6 +190,11 @@ impl Shared {
         }
     }
 
+    /// Whether the rings may not be touched, although the driver was ready and has not reset the device.
+    pub(in crate::virtio) fn silenced(&self) -> bool {
+        self.lock().silenced
+    }
+
     /// Tells the driver about used buffers.
     pub(in crate::virtio) fn interrupt_queue(&self, queue: u16) {
         let mut registers = self.lock();
@@ -233,15 +242,23 @@ impl Registers {
         (there && self.layout.config.memory_enabled()).then_some((base, size))
     }
 
+    /// The guest has switched bus mastering off.
+    pub(super) fn silence(&mut self) {
+        self.silenced |= self.common.driver_ok();
+    }
+
     fn interrupt_config(&mut self) {
         self.isr |= ISR_CONFIG;
-        self.msix.raise(self.common.config_vector());
+        if !self.silenced {
+            self.msix.raise(self.common.config_vector());
+        }
     }
 
     fn finish_reset(&mut self, config: Option<&[u8]>) {
         if self.common.resetting() {
             self.common.finish_reset();
             self.isr = 0;
+            self.silenced = false;
         }
         if let Some(config) = config {
             self.device.replace(config);

@@ -363,6 +363,34 @@ fn reset_waits_for_work_in_flight() {
     wait_for("the next life", || rig.remote.served.load(Ordering::SeqCst) >= 3);
 }
 
+/// A kernel that starts another one takes bus mastering away, and the other finds a device that leaves its memory alone.
+#[test]
+fn without_bus_mastering_the_rings_stay_untouched_until_a_reset() {
+    let rig = Rig::new();
+    let driver = rig.driver();
+    let [mut first, second] = rig.queues();
+    driver.start(0, &[&first, &second]);
+    wait_for("the start", || rig.remote.served.load(Ordering::SeqCst) == 1);
+    let command = driver.config_read(4) & 0xffff;
+    driver.config_write(4, 2, command & !4);
+    offer_one(&mut first);
+    driver.notify(0);
+    rig.remote.set_value(6);
+    wait_for("the device's own half", || driver.device_config(0) == 6);
+    // The next driver switches it on again before anything else.
+    driver.config_write(4, 2, command);
+    driver.notify(0);
+    rig.remote.set_value(7);
+    wait_for("the device's own half", || driver.device_config(0) == 7);
+    assert_eq!(rig.remote.served.load(Ordering::SeqCst), 1);
+    assert_eq!((first.used_index(), rig.vectors[0].triggers()), (0, 0));
+    let [mut first, second] = rig.queues();
+    driver.start(0, &[&first, &second]);
+    offer_one(&mut first);
+    driver.notify(0);
+    wait_for("the used chain", || first.used_index() == 1);
+}
+
 #[test]
 fn a_storm_of_resets_and_starts_ends_well() {
     let rig = Rig::new();
