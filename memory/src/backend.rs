@@ -83,11 +83,11 @@ pub trait Backend: Send + Sync + fmt::Debug {
     /// zeroes afterwards.
     fn release(&self, mapping: &Mapping, spans: &mut Vec<Span>) -> Released;
 
-    /// What the host holds now for `mapping`.
+    /// What the host holds now for `mapping`, mapped or not; `None` where that is what is mapped.
     ///
     /// # Errors
-    /// When /proc or the file cannot be read.
-    fn resident(&self, mapping: &Mapping) -> io::Result<ByteSize>;
+    /// When the file cannot be read.
+    fn held(&self, mapping: &Mapping) -> io::Result<Option<ByteSize>>;
 
     /// Bytes that the file system of the backend has left, where it can have fewer than the host.
     fn room(&self) -> Option<ByteSize>;

@@ -7,6 +7,7 @@ use crate::backend::{Backend, BackendSpec, Lock, Thp};
 use crate::mapping::Mapping;
 use crate::policy;
 use crate::proc;
+use crate::residency;
 use crate::size::{ByteSize, PageSize};
 
 /// The effective state of a backend at the end of its start. Sources are the fields of /proc/self/smaps and numa_maps.
@@ -49,7 +50,7 @@ impl Effective {
         let page_size = PageSize::from_bytes(smaps.size("KernelPageSize").bytes());
         let page_size = page_size.unwrap_or(backend.page_size());
         let share = smaps.flag("sh");
-        let prealloc = backend.resident(mapping)? >= size;
+        let prealloc = residency::resident(backend, mapping)? >= size;
         let reserve = match (page_size.is_huge(), share) {
             (true, _) => !smaps.flag("nr"),
             (false, true) => prealloc,

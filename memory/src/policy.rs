@@ -136,8 +136,13 @@ pub(crate) fn apply(mapping: &Mapping, policy: &HostPolicy) -> io::Result<()> {
 }
 
 /// What lies where the policy does not want it: on other nodes, and with `complete`, when all pages are there, on nodes that
-/// have more than their part of an interleaving.
-pub(crate) fn misplaced(found: &NumaMaps, policy: &HostPolicy, complete: bool) -> BTreeMap<u32, ByteSize> {
+/// have more than their part of an interleaving, and `doubt` more bytes, by which `found` may be wrong.
+pub(crate) fn misplaced(
+    found: &NumaMaps,
+    policy: &HostPolicy,
+    complete: bool,
+    doubt: u64,
+) -> BTreeMap<u32, ByteSize> {
     let HostPolicy::Nodes(placing, nodes) = policy else {
         return BTreeMap::new();
     };
@@ -158,7 +163,7 @@ pub(crate) fn misplaced(found: &NumaMaps, policy: &HostPolicy, complete: bool) -
         let wanted = match nodes.contains(*node) {
             false => 0,
             true if weights.is_empty() => u64::MAX,
-            true => part(total, *node, &weights, page.max(PageSize::HUGE_2M.bytes())),
+            true => part(total, *node, &weights, page.max(PageSize::HUGE_2M.bytes())).saturating_add(doubt),
         };
         let excess = bytes(*pages).saturating_sub(wanted);
         (excess > 0).then_some((*node, ByteSize::from_bytes(excess)))

@@ -1,6 +1,6 @@
-//! What /proc says about one mapping. See proc_pid_smaps(5) and proc_pid_numa_maps(5).
+//! What /proc says about mappings. See proc_pid_smaps(5) and proc_pid_numa_maps(5).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::{self, BufRead, BufReader};
 
@@ -44,40 +44,77 @@ pub(crate) struct NumaMaps {
     pub(crate) nodes: BTreeMap<u32, u64>,
 }
 
+/// The entries of some mappings, by their addresses.
+pub(crate) type Entries<T> = BTreeMap<u64, T>;
+
 /// Reads the smaps entry of `mapping`.
 pub(crate) fn smaps(mapping: &Mapping) -> io::Result<Smaps> {
+    let found = all_smaps(&[mapping])?.pop_first();
+    let (_, found) = found.ok_or_else(not_found)?;
+    Ok(found)
+}
+
+/// Reads the smaps entries of several mappings. The kernel walks the pages of everything before the last of them, so that
+/// they are read in one go.
+pub(crate) fn all_smaps(mappings: &[&Mapping]) -> io::Result<Entries<Smaps>> {
     let file = BufReader::new(File::open("/proc/self/smaps")?);
-    let found = find_smaps(file, mapping.address())?;
-    found.ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, "mapping not in /proc/self/smaps"))
+    let found = find_smaps(file, &addresses(mappings))?;
+    if found.len() < mappings.len() {
+        return Err(not_found());
+    }
+    Ok(found)
 }
 
 /// Reads the numa_maps line of `mapping`; `None` on a kernel without NUMA.
 pub(crate) fn numa_maps(mapping: &Mapping) -> io::Result<Option<NumaMaps>> {
-    let file = match File::open("/proc/self/numa_maps") {
-        Ok(file) => BufReader::new(file),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
-        Err(error) => return Err(error),
-    };
-    find_numa_maps(file, mapping.address())
+    Ok(all_numa_maps(&[mapping])?.into_values().next())
 }
 
-/// The entry whose range starts at `start`. Entries after it are not read, so the kernel does not gather them.
-fn find_smaps(text: impl BufRead, start: u64) -> io::Result<Option<Smaps>> {
-    let mut found: Option<Smaps> = None;
+/// Reads the numa_maps lines of several mappings, in one go as [`all_smaps`]; none on a kernel without NUMA.
+pub(crate) fn all_numa_maps(mappings: &[&Mapping]) -> io::Result<Entries<NumaMaps>> {
+    let file = match File::open("/proc/self/numa_maps") {
+        Ok(file) => BufReader::new(file),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Entries::new()),
+        Err(error) => return Err(error),
+    };
+    find_numa_maps(file, &addresses(mappings))
+}
+
+/// What of this process is swapped out and belongs to it alone (`VmSwap` of proc_pid_status(5)), which the kernel knows
+/// without a walk.
+pub(crate) fn swapped_privately() -> io::Result<ByteSize> {
+    let text = std::fs::read_to_string("/proc/self/status")?;
+    let number = text.lines().find_map(|line| line.strip_prefix("VmSwap:"));
+    let number = number.and_then(|rest| rest.split_whitespace().next()?.parse::<u64>().ok());
+    // A kernel without swap has no such line.
+    Ok(ByteSize::from_bytes(number.unwrap_or(0).saturating_mul(1024)))
+}
+
+fn not_found() -> io::Error {
+    io::Error::new(io::ErrorKind::NotFound, "mapping not in /proc/self/smaps")
+}
+
+fn addresses(mappings: &[&Mapping]) -> BTreeSet<u64> {
+    mappings.iter().map(|mapping| mapping.address()).collect()
+}
+
+/// The entries whose ranges start at `starts`. Entries after the last of them are not read, so the kernel does not gather them.
+fn find_smaps(text: impl BufRead, starts: &BTreeSet<u64>) -> io::Result<Entries<Smaps>> {
+    let mut found = Entries::<Smaps>::new();
+    let mut current = None;
     for line in text.split(b'\n') {
         let line = line?;
         let line = String::from_utf8_lossy(&line);
         let Some((name, rest)) = line.split_once(':').filter(|(name, _)| !name.contains(' ')) else {
             // A range of addresses begins the next entry. (A path in it may have a colon, but a space comes before.)
-            if found.is_some() {
+            if found.len() == starts.len() {
                 break;
             }
-            if range_start(&line) == Some(start) {
-                found = Some(Smaps::default());
-            }
+            current = range_start(&line).filter(|start| starts.contains(start));
             continue;
         };
-        let Some(entry) = &mut found else { continue };
+        let Some(start) = current else { continue };
+        let entry = found.entry(start).or_default();
         if name == "VmFlags" {
             entry.flags = rest.split_whitespace().map(str::to_owned).collect();
         } else if let Some(Ok(number)) = rest.split_whitespace().next().map(str::parse) {
@@ -92,37 +129,45 @@ fn range_start(line: &str) -> Option<u64> {
     u64::from_str_radix(line.split_once('-')?.0, 16).ok()
 }
 
-/// The line whose range starts at `start`.
-fn find_numa_maps(text: impl BufRead, start: u64) -> io::Result<Option<NumaMaps>> {
+/// The lines whose ranges start at `starts`.
+fn find_numa_maps(text: impl BufRead, starts: &BTreeSet<u64>) -> io::Result<Entries<NumaMaps>> {
+    let mut found = Entries::new();
     for line in text.split(b'\n') {
+        if found.len() == starts.len() {
+            break;
+        }
         let line = line?;
         let line = String::from_utf8_lossy(&line);
-        let Some((address, rest)) = line.split_once(' ') else {
-            continue;
-        };
-        if u64::from_str_radix(address, 16) != Ok(start) {
-            continue;
+        if let Some((address, rest)) = line.split_once(' ')
+            && let Ok(start) = u64::from_str_radix(address, 16)
+            && starts.contains(&start)
+        {
+            found.insert(start, parse_numa_maps(rest));
         }
-        let policy = policy_len(rest);
-        let mut found = NumaMaps {
-            policy: rest[..policy].to_owned(),
-            page_kib: 4,
-            nodes: BTreeMap::new(),
-        };
-        let words = rest[policy..].split_whitespace();
-        for (name, value) in words.filter_map(|word| word.split_once('=')) {
-            let node = name.strip_prefix('N').and_then(|node| node.parse().ok());
-            match (node, value.parse()) {
-                (Some(node), Ok(pages)) => {
-                    found.nodes.insert(node, pages);
-                }
-                (None, Ok(kib)) if name == "kernelpagesize_kB" => found.page_kib = kib,
-                _ => {}
-            }
-        }
-        return Ok(Some(found));
     }
-    Ok(None)
+    Ok(found)
+}
+
+/// A line without its address.
+fn parse_numa_maps(rest: &str) -> NumaMaps {
+    let policy = policy_len(rest);
+    let mut found = NumaMaps {
+        policy: rest[..policy].to_owned(),
+        page_kib: 4,
+        nodes: BTreeMap::new(),
+    };
+    let words = rest[policy..].split_whitespace();
+    for (name, value) in words.filter_map(|word| word.split_once('=')) {
+        let node = name.strip_prefix('N').and_then(|node| node.parse().ok());
+        match (node, value.parse()) {
+            (Some(node), Ok(pages)) => {
+                found.nodes.insert(node, pages);
+            }
+            (None, Ok(kib)) if name == "kernelpagesize_kB" => found.page_kib = kib,
+            _ => {}
+        }
+    }
+    found
 }
 
 /// The length of the policy at the start of a line. Two of them have a space inside (mpol_to_str() in mm/mempolicy.c).

@@ -5,6 +5,7 @@
 #![allow(unsafe_code)]
 
 use std::io;
+use std::ops::Range;
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::ptr::{self, NonNull};
 
@@ -198,4 +199,100 @@ pub(crate) unsafe fn touch(start: NonNull<u8>, len: usize, page: PageSize) {
         let byte = unsafe { std::sync::atomic::AtomicU8::from_ptr(start.as_ptr().add(offset)) };
         byte.fetch_or(0, std::sync::atomic::Ordering::Relaxed);
     }
+}
+
+/// `PAGEMAP_SCAN` of linux/fs.h: `_IOWR('f', 16, struct pm_scan_arg)`.
+const PAGEMAP_SCAN: libc::Ioctl = 0xC060_6610;
+/// `PAGE_IS_PRESENT`, `PAGE_IS_PFNZERO` and `PAGE_IS_HUGE` of linux/fs.h.
+const IS_PRESENT: u64 = 1 << 3;
+const IS_ZERO: u64 = 1 << 5;
+const IS_HUGE: u64 = 1 << 6;
+
+/// A run of pages that are there and of one kind: `struct page_region` of linux/fs.h.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct PageRun {
+    /// The first address.
+    pub(crate) start: u64,
+    /// The address after the last.
+    pub(crate) end: u64,
+    categories: u64,
+}
+
+impl PageRun {
+    /// Whether the page table has them as pages larger than 4 KiB.
+    pub(crate) fn is_huge(&self) -> bool {
+        self.categories & IS_HUGE != 0
+    }
+}
+
+/// `struct pm_scan_arg` of linux/fs.h.
+#[repr(C)]
+#[derive(Debug, Default)]
+struct ScanRequest {
+    size: u64,
+    flags: u64,
+    start: u64,
+    end: u64,
+    walk_end: u64,
+    runs: u64,
+    runs_len: u64,
+    max_pages: u64,
+    inverted: u64,
+    all_of: u64,
+    any_of: u64,
+    returned: u64,
+}
+
+/// Finds the pages in `range` of this process that are mapped, without those that are the kernel's page of zeroes
+/// (`PAGEMAP_SCAN`, Linux 6.7; Documentation/admin-guide/mm/pagemap.rst). `pagemap` is `/proc/self/pagemap`. Returns how many
+/// of `runs` were filled, and where the walk ended: at the end of the range unless `runs` was full.
+///
+/// # Errors
+/// `ENOTTY` on an older kernel.
+pub(crate) fn scan_pages(
+    pagemap: BorrowedFd<'_>,
+    range: Range<u64>,
+    runs: &mut [PageRun],
+) -> io::Result<(usize, u64)> {
+    let mut request = ScanRequest {
+        size: size_of::<ScanRequest>() as u64,
+        start: range.start,
+        end: range.end,
+        runs: runs.as_mut_ptr().addr() as u64,
+        runs_len: runs.len() as u64,
+        // There, and not the page of zeroes.
+        inverted: IS_ZERO,
+        all_of: IS_PRESENT | IS_ZERO,
+        returned: IS_PRESENT | IS_HUGE,
+        ..ScanRequest::default()
+    };
+    // Where the buffer is goes to the kernel as a number, so say to the compiler that it is used.
+    runs.as_mut_ptr().expose_provenance();
+    // SAFETY: the kernel reads and writes `request`, and writes `runs_len` entries at `runs` at most; both live until the call
+    // returns, and any bytes make a valid entry. The pages of `range` are only looked up.
+    let found = check(unsafe { libc::ioctl(pagemap.as_raw_fd(), PAGEMAP_SCAN, &raw mut request) }.into())?;
+    Ok((found, request.walk_end))
+}
+
+/// The host node of the page at each address of this process, or below 0 an error: `-ENOENT`, `-EFAULT` where none is
+/// (move_pages(2) without nodes, which moves nothing).
+///
+/// # Errors
+/// `ENOSYS` on a kernel without NUMA.
+pub(crate) fn nodes_of(addresses: &[u64]) -> io::Result<Vec<i32>> {
+    let mut nodes = vec![-libc::ENOENT; addresses.len()];
+    // SAFETY: the kernel reads as many addresses and writes as many numbers as both have; it only looks the addresses up.
+    check(unsafe {
+        libc::syscall(
+            libc::SYS_move_pages,
+            0,
+            addresses.len(),
+            addresses.as_ptr(),
+            ptr::null::<libc::c_int>(),
+            nodes.as_mut_ptr(),
+            0,
+        )
+    })?;
+    Ok(nodes)
 }

@@ -4,7 +4,6 @@ use std::io;
 
 use super::{Backend, Released};
 use crate::mapping::{Advice, MapRequest, Mapping, Span};
-use crate::proc;
 use crate::release::{Way, whole_pages};
 use crate::size::{ByteSize, PageSize};
 
@@ -55,8 +54,8 @@ impl Backend for Anonymous {
         whole_pages(mapping, spans, PageSize::BASE, Way::Advice(advice))
     }
 
-    fn resident(&self, mapping: &Mapping) -> io::Result<ByteSize> {
-        Ok(proc::smaps(mapping)?.size("Rss"))
+    fn held(&self, _mapping: &Mapping) -> io::Result<Option<ByteSize>> {
+        Ok(None)
     }
 
     fn room(&self) -> Option<ByteSize> {

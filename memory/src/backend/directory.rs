@@ -86,8 +86,8 @@ impl Backend for Directory {
         shared_pages(mapping, spans, self.page_size(), self.file.as_fd())
     }
 
-    fn resident(&self, _mapping: &Mapping) -> io::Result<ByteSize> {
-        held_by(&self.file)
+    fn held(&self, _mapping: &Mapping) -> io::Result<Option<ByteSize>> {
+        held_by(&self.file).map(Some)
     }
 
     fn room(&self) -> Option<ByteSize> {

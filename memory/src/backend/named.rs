@@ -195,11 +195,11 @@ impl Backend for Named {
         }
     }
 
-    fn resident(&self, mapping: &Mapping) -> io::Result<ByteSize> {
+    fn held(&self, mapping: &Mapping) -> io::Result<Option<ByteSize>> {
         match (self.shared, self.is_all_memory()) {
-            (true, true) => held_by(&self.file),
-            (true, false) => place::cached(mapping, &self.file),
-            (false, _) => place::mapped(mapping),
+            (true, true) => held_by(&self.file).map(Some),
+            (true, false) => Ok(place::cached(mapping, &self.file)),
+            (false, _) => Ok(None),
         }
     }
 

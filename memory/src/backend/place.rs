@@ -1,12 +1,10 @@
 //! What a file system gives as memory.
 
-use std::io;
 use std::os::fd::AsFd;
 use std::path::Path;
 
 use super::OpenError;
 use crate::mapping::Mapping;
-use crate::proc;
 use crate::size::{ByteSize, PageSize};
 use crate::sys;
 
@@ -76,17 +74,8 @@ pub(super) fn room(file: impl AsFd) -> Option<ByteSize> {
     Some(ByteSize::from_bytes(state.f_bavail.saturating_mul(block)))
 }
 
-/// What of a mapping is mapped now, in pages of any size.
-pub(super) fn mapped(mapping: &Mapping) -> io::Result<ByteSize> {
-    let smaps = proc::smaps(mapping)?;
-    let parts = ["Rss", "Shared_Hugetlb", "Private_Hugetlb"].map(|name| smaps.size(name).bytes());
-    Ok(ByteSize::from_bytes(parts.iter().sum()))
-}
-
-/// What memory holds of the file behind a shared mapping, mapped or not; what is mapped where the kernel does not tell.
-pub(super) fn cached(mapping: &Mapping, file: impl AsFd) -> io::Result<ByteSize> {
-    match sys::cached_pages(file.as_fd(), mapping.file_offset(0), mapping.len()) {
-        Ok(pages) => Ok(ByteSize::from_bytes(pages.saturating_mul(PageSize::BASE.bytes()))),
-        Err(_) => mapped(mapping),
-    }
+/// What memory holds of the file behind a shared mapping, mapped or not; `None` where the kernel does not tell.
+pub(super) fn cached(mapping: &Mapping, file: impl AsFd) -> Option<ByteSize> {
+    let pages = sys::cached_pages(file.as_fd(), mapping.file_offset(0), mapping.len()).ok()?;
+    Some(ByteSize::from_bytes(pages.saturating_mul(PageSize::BASE.bytes())))
 }

@@ -68,6 +68,11 @@ pub fn own() -> Option<OwnKsm> {
     own_in(Path::new("/proc/self"))
 }
 
+/// Whether pages of this process are merged, also with the page of zeroes.
+pub(crate) fn own_merges() -> bool {
+    own().is_some_and(|own| own.merging_pages > 0 || own.zero_pages > 0)
+}
+
 fn own_in(root: &Path) -> Option<OwnKsm> {
     let merging_pages = read_number(&root.join("ksm_merging_pages")).ok()?;
     let stat = fs::read_to_string(root.join("ksm_stat")).unwrap_or_default();

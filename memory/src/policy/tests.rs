@@ -14,16 +14,16 @@ fn found(policy: &str, nodes: &[(u32, u64)]) -> NumaMaps {
 fn pages_on_other_nodes_are_misplaced() {
     let bind = HostPolicy::bind(NodeSet::parse("1-2").unwrap());
     assert_eq!(
-        misplaced(&found("bind:1-2", &[(1, 5), (2, 1)]), &bind, true),
+        misplaced(&found("bind:1-2", &[(1, 5), (2, 1)]), &bind, true, 0),
         BTreeMap::new()
     );
     let expected = BTreeMap::from([(0, ByteSize::mib(6))]);
     assert_eq!(
-        misplaced(&found("bind:1-2", &[(0, 3), (1, 5)]), &bind, true),
+        misplaced(&found("bind:1-2", &[(0, 3), (1, 5)]), &bind, true, 0),
         expected
     );
     assert_eq!(
-        misplaced(&found("default", &[(0, 3)]), &HostPolicy::Default, true),
+        misplaced(&found("default", &[(0, 3)]), &HostPolicy::Default, true, 0),
         BTreeMap::new()
     );
 }
@@ -56,14 +56,14 @@ fn an_interleaving_is_judged_when_it_is_complete() {
     let policy = HostPolicy::Nodes(Placing::Interleave, NodeSet::from_iter([0, 1]));
     let even = found("interleave:0-1", &[(0, 33), (1, 32)]);
     let uneven = found("interleave:0-1", &[(0, 48), (1, 16)]);
-    assert_eq!(misplaced(&even, &policy, true), BTreeMap::new());
-    assert_eq!(misplaced(&uneven, &policy, false), BTreeMap::new());
+    assert_eq!(misplaced(&even, &policy, true, 0), BTreeMap::new());
+    assert_eq!(misplaced(&uneven, &policy, false, 0), BTreeMap::new());
     // 32 pages are its part, and one more may be.
     let expected = BTreeMap::from([(0, ByteSize::mib(2 * 15))]);
-    assert_eq!(misplaced(&uneven, &policy, true), expected);
+    assert_eq!(misplaced(&uneven, &policy, true, 0), expected);
     let elsewhere = found("interleave:0-1", &[(0, 8), (1, 8), (2, 1)]);
     let expected = BTreeMap::from([(2, ByteSize::mib(2))]);
-    assert_eq!(misplaced(&elsewhere, &policy, true), expected);
+    assert_eq!(misplaced(&elsewhere, &policy, true, 0), expected);
 }
 
 proptest! {

@@ -29,7 +29,7 @@ impl Misplaced {
         let Some(found) = proc::numa_maps(mapping)? else {
             return Ok(None);
         };
-        let nodes = policy::misplaced(&found, &spec.policy, complete);
+        let nodes = policy::misplaced(&found, &spec.policy, complete, 0);
         Ok((!nodes.is_empty()).then(|| Self {
             id: spec.id.clone(),
             policy: spec.policy.clone(),

@@ -24,6 +24,7 @@ use crate::mapping::{Mapping, Span};
 use crate::policy;
 use crate::prealloc::{self, Failure, Job};
 use crate::region::Region;
+use crate::residency;
 use crate::size::{ByteSize, PageSize};
 
 /// A backend on its way.
@@ -279,7 +280,7 @@ pub(super) fn prealloc_error(
     let no_page = matches!(source.raw_os_error(), Some(libc::EFAULT | libc::ENOMEM));
     let mut hint = String::new();
     if no_page && page.is_huge() {
-        let held = backend.resident(mapping).unwrap_or_default().bytes() / page.bytes();
+        let held = residency::resident(backend, mapping).unwrap_or_default().bytes() / page.bytes();
         if let Some(shortage) = shortage::found(&spec.id, &Claim::new(spec, page), held) {
             return shortage.into();
         }

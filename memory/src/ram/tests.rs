@@ -1,6 +1,7 @@
 mod model;
 mod refusals;
 mod release;
+mod residency;
 mod start;
 
 use vm_memory::Bytes;

@@ -216,7 +216,7 @@ fn every_policy_reaches_the_kernel() {
             };
             let backend = &ram.backends()[0];
             assert_eq!(backend.effective().policy, policy.to_string());
-            assert_eq!(backend.residency().unwrap().misplaced, ByteSize::ZERO, "{policy}");
+            assert_eq!(ram.residency().unwrap()[0].misplaced, ByteSize::ZERO, "{policy}");
             assert_eq!(backend.warnings(), [""; 0]);
         }
     }
