@@ -198,11 +198,11 @@ fn check_amounts(kind: Backing, prealloc: bool, vm: &Vm, memory: &Value) -> Resu
     } else {
         assert!(held > 0 && held < RAM_BYTES, "{kind:?} holds {held}");
     }
-    let nodes: Vec<Value> = backing::nodes(vm)?
-        .iter()
-        .map(|(node, bytes)| json!({ "node": node, "page-size": kind.page(), "bytes": bytes }))
-        .collect();
-    assert_eq!(memory["nodes"], json!(nodes), "{kind:?}");
+    assert_eq!(
+        backing::nodes_said(memory, kind.page()),
+        backing::nodes(vm)?,
+        "{kind:?}"
+    );
 
     let pages = ALL_2M.pages()?;
     let reserved = pages.reserved.unwrap_or(0);

@@ -146,10 +146,7 @@ fn check(kind: Kind, (policy, name, parts): Policy, prealloc: bool) -> Result<()
     assert_eq!(ours, [json!(words), json!(prealloc), json!(kind.shared)], "{row}");
     assert_eq!(report["resident"], held, "{row}");
     let page = if kind.huge { HUGE_PAGE } else { backing::BASE_PAGE };
-    let places: Vec<Value> = (nodes.iter())
-        .map(|(node, bytes)| json!({ "node": node, "page-size": page, "bytes": bytes }))
-        .collect();
-    assert_eq!(report["nodes"], json!(places), "{row}");
+    assert_eq!(backing::nodes_said(&report, page), nodes, "{row}");
     let named = policy.contains("host-nodes");
     assert_eq!(
         report["misplaced"],

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use serde_json::Value;
+
 use super::hugepages::ALL_2M;
 use super::maps::{self, Mapping};
 use super::vm::{Launch, Vm};
@@ -112,4 +114,25 @@ pub fn only_mapping(vm: &Vm) -> Result<Mapping> {
 /// Bytes of a guest's RAM on each node of the host.
 pub fn nodes(vm: &Vm) -> Result<BTreeMap<u32, u64>> {
     maps::node_bytes(vm.pid(), &only_mapping(vm)?)
+}
+
+/// The same as a member of `backends` in `x-ballast-query-memory` says it, for pages of `page` bytes.
+pub fn nodes_said(report: &Value, page: u64) -> BTreeMap<u32, u64> {
+    assert_eq!(report["nodes-exact"], true, "{report}");
+    let nodes = report["nodes"].as_array().map(Vec::as_slice).unwrap_or_default();
+    let bytes = |node: &Value, name: &str| {
+        node[name]
+            .as_u64()
+            .unwrap_or_else(|| panic!("no {name}: {report}"))
+    };
+    let huge: u64 = nodes.iter().map(|node| bytes(node, "transparent-huge")).sum();
+    assert_eq!(report["transparent-huge"], huge, "{report}");
+    assert!(nodes.iter().all(|node| node["page-size"] == page), "{report}");
+    let node = |node: &Value| {
+        (
+            u32::try_from(bytes(node, "node")).unwrap_or(u32::MAX),
+            bytes(node, "bytes"),
+        )
+    };
+    nodes.iter().map(node).collect()
 }

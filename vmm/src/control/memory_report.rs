@@ -11,7 +11,8 @@ use devices::virtio::balloon::BalloonHandle;
 use memory::backend::{BackendKind, Lock, Thp};
 use memory::host::ksm::{self, HostKsm, OwnKsm};
 use memory::ram::{OpenBackend, Ram};
-use memory::residency::Residency;
+use memory::residency::{NodeResidency, Residency};
+use memory::size::ByteSize;
 use serde_json::{Value, json};
 
 use super::balloon_report;
@@ -113,25 +114,26 @@ pub(super) fn placement_text(ram: &Ram) -> String {
             backend.effective(),
             backend.effective().policy
         );
+        let about = if now.nodes_exact { "" } else { "about " };
         for node in &now.nodes {
+            let huge = node.transparent_huge.filter(|huge| *huge > ByteSize::ZERO);
+            let huge = huge.map_or_else(String::new, |huge| {
+                format!(", {about}{huge} of it transparent huge")
+            });
             let _ = writeln!(
                 text,
-                "  host node {}: {} in pages of {}",
+                "  host node {}: {about}{} in pages of {}{huge}",
                 node.node, node.bytes, node.page_size
             );
         }
         let misplaced = match spec.policy.nodes() {
-            Some(_) => format!(", misplaced {}", now.misplaced),
+            Some(_) => format!(", misplaced {about}{}", now.misplaced),
             None => String::new(),
         };
         let _ = writeln!(
             text,
             "  resident {}, transparent huge {}, swapped {}, merged {}, locked {}{misplaced}",
-            now.resident,
-            now.transparent_huge,
-            now.swapped,
-            now.merged,
-            if backend.effective().lock { "yes" } else { "no" },
+            now.resident, now.transparent_huge, now.swapped, now.merged, now.locked,
         );
     }
     text
@@ -165,7 +167,14 @@ fn report(backend: &OpenBackend, now: &Residency) -> Value {
     let spec = backend.spec();
     // Null where there is no policy with nodes to compare with.
     let misplaced = spec.policy.nodes().map(|_| now.misplaced.bytes());
-    let node = |node: &memory::residency::NodeResidency| json!({ "node": node.node, "page-size": node.page_size.bytes(), "bytes": node.bytes.bytes() });
+    let node = |node: &NodeResidency| {
+        json!({
+            "node": node.node,
+            "page-size": node.page_size.bytes(),
+            "bytes": node.bytes.bytes(),
+            "transparent-huge": node.transparent_huge.map(ByteSize::bytes),
+        })
+    };
     let pool = backend.shortage().map(|pool| {
         json!({ "page-size": pool.page.bytes(), "total": pool.total, "free": pool.free, "reserved": pool.reserved })
     });
@@ -190,7 +199,9 @@ fn report(backend: &OpenBackend, now: &Residency) -> Value {
         "swapped": now.swapped.bytes(),
         "transparent-huge": now.transparent_huge.bytes(),
         "merged": now.merged.bytes(),
+        "locked": now.locked.bytes(),
         "nodes": now.nodes.iter().map(node).collect::<Vec<_>>(),
+        "nodes-exact": now.nodes_exact,
         "misplaced": misplaced,
         "not-released": backend.keeps(),
         "pool": pool,

@@ -90,4 +90,5 @@ fn placement_is_told_by_backend_and_node() {
     let report = memory(&target.ram, target.balloon.as_ref()).unwrap();
     assert!(report["age-ms"].as_u64().unwrap() < 60_000);
     assert_eq!(report["backends"][0]["guest-node"], 0);
+    assert_eq!(report["backends"][0]["nodes-exact"], true);
 }
