@@ -12,7 +12,6 @@ use std::io;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
 
 use vm_memory::{GuestAddress, GuestMemoryMmap};
 
@@ -26,7 +25,7 @@ use crate::partial::Partial;
 use crate::range::GuestRange;
 use crate::region::Region;
 use crate::release::{Reason, Releaser};
-use crate::residency::{self, Residency, Sample, Subject};
+use crate::residency::{self, Residency, Subject};
 use crate::size::{ByteSize, PageSize};
 
 pub use change::ChangeError;
@@ -48,8 +47,6 @@ struct Inner {
     memory: GuestMemoryMmap<()>,
     regions: Vec<Region>,
     backends: Vec<OpenBackend>,
-    /// The last that was read.
-    sample: Mutex<Option<Arc<Sample>>>,
 }
 
 /// A backend that is part of the guest.
@@ -203,24 +200,6 @@ impl Ram {
             })
             .collect();
         residency::read(&subjects)
-    }
-
-    /// What the host held for each backend at most `age` ago. Reading it makes the kernel walk all page tables, so that who asks
-    /// often is answered from what was read before.
-    ///
-    /// # Errors
-    /// As [`Ram::residency`].
-    pub fn sample(&self, age: Duration) -> io::Result<Arc<Sample>> {
-        let mut last = self.0.sample.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(sample) = last.as_ref().filter(|sample| sample.at.elapsed() <= age) {
-            return Ok(Arc::clone(sample));
-        }
-        let sample = Arc::new(Sample {
-            at: Instant::now(),
-            backends: self.residency()?,
-        });
-        *last = Some(Arc::clone(&sample));
-        Ok(sample)
     }
 
     /// The guest address at a host address, and the index of its backend; `None` when the address is not guest RAM.

@@ -4,7 +4,6 @@ mod walk;
 
 use std::collections::BTreeMap;
 use std::io;
-use std::time::Instant;
 
 use crate::backend::{Backend, BackendSpec, Prealloc};
 use crate::host::{ksm, meminfo};
@@ -53,15 +52,6 @@ pub struct NodeResidency {
     pub bytes: ByteSize,
     /// Of it in transparent huge pages; `None` where the kernel does not tell (before Linux 6.7).
     pub transparent_huge: Option<ByteSize>,
-}
-
-/// What the host held for all backends at one moment.
-#[derive(Clone, Debug)]
-pub struct Sample {
-    /// When it was read.
-    pub at: Instant,
-    /// For each backend, in their order.
-    pub backends: Vec<Residency>,
 }
 
 /// A backend whose residency is wanted.

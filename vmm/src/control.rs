@@ -20,6 +20,7 @@ use self::client::{Client, Fate};
 use self::event::Event;
 use self::limit::Limits;
 use self::listeners::Listeners;
+use self::put_off::{Awaited, Wait};
 use self::socket::SocketError;
 use self::target::Target;
 use self::terminal::Terminal;
@@ -29,6 +30,7 @@ mod alarm;
 mod balloon_report;
 mod client;
 pub mod command;
+mod dialogue;
 pub mod event;
 pub(crate) mod host_report;
 mod limit;
@@ -37,6 +39,7 @@ mod listeners;
 mod memory_report;
 pub mod monitor;
 mod prealloc_report;
+mod put_off;
 pub mod qmp;
 mod qom;
 mod session;
@@ -179,7 +182,12 @@ impl Control {
 
     /// Answers the requests that waited for news of the guest's statistics.
     pub fn statistics_came(&mut self, target: &mut dyn Target) {
-        self.answer_late(target, |_| true);
+        self.answer_late(target, |wait| wait.awaited == Awaited::Statistics);
+    }
+
+    /// Answers the requests that waited for a sample of what the host holds.
+    pub fn sampled(&mut self, target: &mut dyn Target) {
+        self.answer_late(target, |wait| wait.awaited == Awaited::Sample);
     }
 
     /// Takes what was typed at the monitor on the terminal.
@@ -188,6 +196,7 @@ impl Control {
             terminal.typed(bytes, target);
         }
         self.emit_all(target.take_events());
+        self.set_alarm();
     }
 
     fn emit_all(&mut self, events: Vec<Event>) {
@@ -212,8 +221,9 @@ impl Control {
     }
 
     fn set_alarm(&self) {
-        let deadlines = self.clients.values().filter_map(Client::deadline);
-        if let Some(due) = deadlines.chain(self.limits.due()).min() {
+        let waits = self.clients.values().filter_map(Client::wait);
+        let waits = waits.chain(self.terminal.as_ref().and_then(Terminal::wait));
+        if let Some(due) = waits.map(|wait| wait.until).chain(self.limits.due()).min() {
             self.alarm.set(due);
         }
     }
@@ -224,16 +234,22 @@ impl Control {
         while let Some(event) = self.limits.expire(now) {
             self.broadcast(&event);
         }
-        self.answer_late(target, |deadline| deadline <= now);
+        self.answer_late(target, |wait| wait.until <= now);
         self.set_alarm();
     }
 
     /// Answers what was put off and is `due`, and goes on with what the client asked meanwhile.
-    fn answer_late(&mut self, target: &mut dyn Target, due: impl Fn(Instant) -> bool) {
+    fn answer_late(&mut self, target: &mut dyn Target, due: impl Fn(Wait) -> bool) {
+        if let Some(terminal) = &mut self.terminal
+            && terminal.wait().is_some_and(&due)
+        {
+            terminal.late_answer(target);
+            self.emit_all(target.take_events());
+        }
         let waiting = self
             .clients
             .iter()
-            .filter(|(_, client)| client.deadline().is_some_and(&due));
+            .filter(|(_, client)| client.wait().is_some_and(&due));
         let tokens: Vec<Token> = waiting.map(|(token, _)| *token).collect();
         for token in tokens {
             if let Some(client) = self.clients.get_mut(&token)
@@ -300,7 +316,7 @@ impl Control {
                 return;
             };
             let Some(answer) = client.next_answer(target) else {
-                if client.deadline().is_some() {
+                if client.wait().is_some() {
                     self.set_alarm();
                 }
                 self.settle(token);

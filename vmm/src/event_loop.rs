@@ -173,10 +173,15 @@ impl MutEventSubscriber for MainLoop {
             source if source == Source::Control as u32 => self.control.serve(&mut self.machine),
             source if source == Source::News as u32 => {
                 for news in self.news.drain() {
-                    if matches!(news, News::Balloon(BalloonNews::StatsUpdated)) {
+                    let statistics = matches!(news, News::Balloon(BalloonNews::StatsUpdated));
+                    let sampled = matches!(news, News::Sampled(_));
+                    self.machine.hear(news);
+                    if statistics {
                         self.control.statistics_came(&mut self.machine);
                     }
-                    self.machine.hear(news);
+                    if sampled {
+                        self.control.sampled(&mut self.machine);
+                    }
                 }
             }
             source if source == Source::Signals as u32 => {

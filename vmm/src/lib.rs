@@ -23,6 +23,7 @@ pub mod pinning;
 pub mod platform;
 pub mod progress;
 pub mod run_state;
+pub mod sampler;
 pub mod stage;
 pub mod starvation;
 pub mod topology;

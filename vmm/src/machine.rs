@@ -23,6 +23,7 @@ use crate::kvm::vcpu::Vcpu;
 use crate::news::{News, NewsSender};
 use crate::pinning;
 use crate::run_state::RunState;
+use crate::sampler::{Sampled, Sampler};
 use crate::stage::{Freezer, Stage};
 use crate::starvation::Starvation;
 use crate::starvation::watch::{self, Watch};
@@ -90,6 +91,7 @@ pub struct Machine {
     parts: Parts,
     /// Where the host can run out of pages while the guest runs.
     watch: Option<Watch>,
+    sampler: Sampler,
     events: Vec<Event>,
     freezer: Freezer,
 }
@@ -119,6 +121,7 @@ impl Machine {
             outcome: None,
             attended: config.is_attended(),
             threads,
+            sampler: Sampler::new(parts.ram.clone(), parts.balloon.clone(), news.clone()),
             parts,
             watch,
             events: Vec::new(),
@@ -218,6 +221,7 @@ impl Machine {
             }
             News::Balloon(news) => self.hear_of_balloon(news),
             News::Prealloc(report) => self.hear_of_prealloc(report),
+            News::Sampled(sampled) => self.sampler.hear(sampled),
         }
     }
 
@@ -331,6 +335,16 @@ impl Machine {
     /// The guest's memory; for its sizes and states, never to be read or written here.
     pub fn ram(&self) -> &Ram {
         &self.parts.ram
+    }
+
+    /// Whether [`Machine::sample`] is recent. Where not, it is being read, and [`News::Sampled`] comes.
+    pub fn sample_ready(&mut self) -> bool {
+        self.sampler.is_ready()
+    }
+
+    /// What the host held for the guest's memory when it was last read.
+    pub fn sample(&self) -> Sampled {
+        self.sampler.last()
     }
 
     /// The balloon, where there is one.

@@ -8,6 +8,7 @@ use devices::virtio::balloon::BalloonNews;
 use memory::ram::PreallocReport;
 use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 
+use crate::sampler::Sampled;
 use crate::starvation::Starvation;
 
 /// Something that happened outside the main thread.
@@ -30,6 +31,8 @@ pub enum News {
     Balloon(BalloonNews),
     /// A preallocation beside the guest has ended.
     Prealloc(PreallocReport),
+    /// What the host holds was read.
+    Sampled(Sampled),
 }
 
 /// The sending half; every thread has its own.

@@ -418,7 +418,6 @@ fn assemble(backends: Vec<OpenBackend>, placements: &[Placement]) -> Result<Inne
         memory,
         regions,
         backends,
-        sample: Mutex::default(),
     })
 }
 

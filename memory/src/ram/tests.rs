@@ -4,23 +4,9 @@ mod release;
 mod residency;
 mod start;
 
-use vm_memory::Bytes;
-
 use super::*;
 use crate::backend::BackendKind;
 use crate::testing::{MEMFD, spec};
-
-#[test]
-fn a_sample_serves_who_asks_again() {
-    let ram = Ram::open(vec![spec(BackendKind::Ram, 4)], &()).unwrap();
-    let hour = Duration::from_secs(3600);
-    let held = |age| ram.sample(age).unwrap().backends[0].resident;
-    assert_eq!(held(hour), ByteSize::ZERO);
-    ram.memory().write_obj(1_u8, GuestAddress(0)).unwrap();
-    assert_eq!(held(hour), ByteSize::ZERO);
-    assert!(held(Duration::ZERO) > ByteSize::ZERO);
-    assert!(held(hour) > ByteSize::ZERO);
-}
 
 #[test]
 fn knows_where_everything_is() {

@@ -1,5 +1,7 @@
 //! A stand-in for the machine that QMP is about.
 
+use std::sync::Arc;
+
 use devices::fault::Faults;
 use devices::testing::anonymous_ram;
 use devices::virtio::balloon::{Balloon, BalloonHandle, BalloonSpec};
@@ -8,6 +10,7 @@ use vmm::control::event::{Event, ShutdownReason};
 use vmm::control::target::Target;
 use vmm::machine::{Error, VcpuInfo, VcpuPlace};
 use vmm::run_state::RunState;
+use vmm::sampler::{Sample, Sampled};
 
 /// A machine with real memory, a balloon without a driver, and no KVM.
 #[derive(Debug)]
@@ -18,6 +21,7 @@ pub struct Machine {
     faults: Faults,
     vcpus: [VcpuInfo; 1],
     events: Vec<Event>,
+    sampled: Option<Sampled>,
     /// How many events there were.
     pub told: usize,
 }
@@ -43,6 +47,7 @@ impl Machine {
                 thread_id: 1,
                 place: VcpuPlace::default(),
             }],
+            sampled: None,
             events: Vec::new(),
             told: 0,
         }
@@ -110,6 +115,17 @@ impl Target for Machine {
 
     fn ram(&self) -> &Ram {
         &self.ram
+    }
+
+    /// Read at once, by the same thread.
+    fn sample_ready(&mut self) -> bool {
+        let sample = Sample::take(&self.ram, Some(&self.balloon));
+        self.sampled = Some(sample.map(Arc::new).map_err(|error| error.to_string()));
+        true
+    }
+
+    fn sample(&self) -> Sampled {
+        self.sampled.clone().unwrap_or_else(|| Err("never read".to_owned()))
     }
 
     fn balloon(&self) -> Option<&BalloonHandle> {

@@ -4,7 +4,6 @@
 //! (`resident`) stay apart. Numbers of the guest are shown, never computed with.
 
 use std::fmt::{Display, Write};
-use std::io;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use devices::virtio::balloon::{
@@ -13,6 +12,9 @@ use devices::virtio::balloon::{
 use memory::ram::{OpenBackend, Ram};
 use memory::size::ByteSize;
 use serde_json::{Map, Value, json};
+
+use super::memory_report::milliseconds;
+use crate::sampler::Sample;
 
 /// The property `guest-stats`, as QEMU shows it: what the guest did not tell is the largest number.
 pub(super) fn guest_stats(balloon: &BalloonHandle) -> Value {
@@ -99,7 +101,7 @@ fn statistics(stats: &GuestStats) -> Value {
         "known": stats.iter().map(|(name, value)| (name.to_owned(), json!(value))).collect::<Map<_, _>>(),
         "unknown": stats.unknown().iter().map(unknown).collect::<Vec<_>>(),
         "last-update": since_1970(stats.last_update()),
-        "age-ms": u64::try_from(stats.age().as_millis()).unwrap_or(u64::MAX),
+        "age-ms": milliseconds(stats.age()),
     })
 }
 
@@ -124,26 +126,22 @@ impl Share<'_> {
     }
 }
 
-fn shares<'a>(handle: &BalloonHandle, ram: &'a Ram) -> io::Result<Vec<Share<'a>>> {
-    // Read before what is resident: what is discarded meanwhile shall not look as if it had come back.
-    let figures = handle.by_backend();
-    let share = |(backend, figures): (&'a OpenBackend, BackendFigures)| {
-        Ok(Share {
+fn shares<'a>(ram: &'a Ram, sample: &'a Sample) -> impl Iterator<Item = Share<'a>> {
+    let read = sample.backends.iter().zip(&sample.figures);
+    ram.backends()
+        .iter()
+        .zip(read)
+        .map(|(backend, (now, figures))| Share {
             backend,
-            resident: backend.resident()?,
-            figures,
+            resident: now.resident,
+            figures: *figures,
         })
-    };
-    ram.backends().iter().zip(figures).map(share).collect()
 }
 
-/// `x-ballast-query-balloon`.
-///
-/// # Errors
-/// When /proc cannot be read.
-pub(super) fn query(handle: &BalloonHandle, ram: &Ram) -> io::Result<Value> {
+/// `x-ballast-query-balloon`. What is said of backends is of one moment, `age-ms` ago; the balloon's own figures are of now.
+pub(super) fn query(handle: &BalloonHandle, ram: &Ram, sample: &Sample) -> Value {
     let mut value = balloon(handle);
-    let one = |share: &Share| {
+    let one = |share: Share| {
         json!({
             "id": share.backend.spec().id,
             "page-size": share.backend.page_size().bytes(),
@@ -158,8 +156,9 @@ pub(super) fn query(handle: &BalloonHandle, ram: &Ram) -> io::Result<Value> {
             "keeps": share.backend.keeps(),
         })
     };
-    value["backends"] = shares(handle, ram)?.iter().map(one).collect();
-    Ok(value)
+    value["age-ms"] = json!(milliseconds(sample.age()));
+    value["backends"] = shares(ram, sample).map(one).collect();
+    value
 }
 
 /// `info balloon`, as QEMU says it.
@@ -168,7 +167,7 @@ pub(super) fn short(balloon: &BalloonHandle) -> String {
 }
 
 /// `info balloon -v`.
-pub(super) fn long(handle: &BalloonHandle, ram: &Ram) -> String {
+pub(super) fn long(handle: &BalloonHandle, ram: &Ram, sample: &Sample) -> String {
     let report = handle.report();
     let mut text = short(handle);
     let mut line = |name: &str, value: &dyn Display| {
@@ -204,33 +203,28 @@ pub(super) fn long(handle: &BalloonHandle, ram: &Ram) -> String {
     }
     line("features offered", &report.offered.join(", "));
     line("features accepted", &report.accepted.join(", "));
-    match shares(handle, ram) {
-        Ok(shares) => {
-            for share in shares {
-                let keeps = share
-                    .backend
-                    .keeps()
-                    .map(|why| format!("; gives nothing back: {why}"));
-                let [inflated, discarded, reported, partial] = [
-                    share.figures.inflated,
-                    share.figures.discarded,
-                    share.figures.reported,
-                    share.figures.partial,
-                ]
-                .map(ByteSize::from_bytes);
-                let text = format_args!(
-                    "{} of {} resident, pages of {}; inflated {inflated}, discarded {discarded}, reported {reported}, \
+    for share in shares(ram, sample) {
+        let keeps = share
+            .backend
+            .keeps()
+            .map(|why| format!("; gives nothing back: {why}"));
+        let [inflated, discarded, reported, partial] = [
+            share.figures.inflated,
+            share.figures.discarded,
+            share.figures.reported,
+            share.figures.partial,
+        ]
+        .map(ByteSize::from_bytes);
+        let text = format_args!(
+            "{} of {} resident, pages of {}; inflated {inflated}, discarded {discarded}, reported {reported}, \
                      partial {partial}, of all discarded {} or more taken again{}",
-                    share.resident,
-                    share.size(),
-                    share.backend.page_size().size(),
-                    share.refaulted(),
-                    keeps.unwrap_or_default()
-                );
-                line(&format!("backend '{}'", share.backend.spec().id), &text);
-            }
-        }
-        Err(error) => line("backends", &format_args!("unknown: {error}")),
+            share.resident,
+            share.size(),
+            share.backend.page_size().size(),
+            share.refaulted(),
+            keeps.unwrap_or_default()
+        );
+        line(&format!("backend '{}'", share.backend.spec().id), &text);
     }
     text
 }

@@ -4,11 +4,11 @@ use std::io::{self, ErrorKind, Read, Write};
 use std::mem;
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
-use std::time::Instant;
 
 use rustix::event::epoll::EventFlags;
 
-use super::lines::Lines;
+use super::dialogue::Dialogue;
+use super::put_off::Wait;
 use super::session::Session;
 use super::target::Target;
 use super::{monitor, qmp};
@@ -30,7 +30,7 @@ pub(super) enum Language {
 #[derive(Debug)]
 enum Speaker {
     Qmp(Session),
-    Monitor(Lines),
+    Monitor(Dialogue),
 }
 
 /// What is to be done with a client.
@@ -61,7 +61,7 @@ impl Client {
         let (speaker, hello) = match language {
             Language::Qmp => (Speaker::Qmp(Session::default()), qmp::encode(&qmp::greeting())),
             Language::Monitor => (
-                Speaker::Monitor(Lines::default()),
+                Speaker::Monitor(Dialogue::default()),
                 crlf(&format!("{}{}", monitor::BANNER, monitor::PROMPT)),
             ),
         };
@@ -101,9 +101,7 @@ impl Client {
         let mut rest = &input[..];
         let answer = match &mut self.speaker {
             Speaker::Qmp(session) => session.next_answer(&mut rest, target),
-            Speaker::Monitor(lines) => lines
-                .next(&mut rest)
-                .map(|line| crlf(&format!("{}{}", monitor::run(target, &line), monitor::PROMPT))),
+            Speaker::Monitor(dialogue) => dialogue.next_answer(&mut rest, target).map(|text| crlf(&text)),
         };
         self.input = rest.to_vec();
         if matches!(&self.speaker, Speaker::Qmp(session) if session.is_over()) {
@@ -113,11 +111,11 @@ impl Client {
         answer
     }
 
-    /// When a request of its that was put off has to be answered.
-    pub(super) fn deadline(&self) -> Option<Instant> {
+    /// What a request of its that was put off waits for.
+    pub(super) fn wait(&self) -> Option<Wait> {
         match &self.speaker {
-            Speaker::Qmp(session) => session.deadline(),
-            Speaker::Monitor(_) => None,
+            Speaker::Qmp(session) => session.wait(),
+            Speaker::Monitor(dialogue) => dialogue.wait(),
         }
     }
 
@@ -125,14 +123,14 @@ impl Client {
     pub(super) fn late_answer(&mut self, target: &mut dyn Target) -> Option<Vec<u8>> {
         match &mut self.speaker {
             Speaker::Qmp(session) => session.late_answer(target),
-            Speaker::Monitor(_) => None,
+            Speaker::Monitor(dialogue) => dialogue.late_answer(target).map(|text| crlf(&text)),
         }
     }
 
     /// The other side has closed the connection altogether.
     pub(super) fn hung_up(&mut self) {
         // Epoll tells that without being asked, and again and again: no answer can be waited for.
-        self.broken |= self.deadline().is_some();
+        self.broken |= self.wait().is_some();
     }
 
     /// Queues `bytes` and sends what the kernel takes.
@@ -152,7 +150,7 @@ impl Client {
 
     /// What to wait for next.
     pub(super) fn fate(&self) -> Fate {
-        let silent = self.input.is_empty() && self.output.is_empty() && self.deadline().is_none();
+        let silent = self.input.is_empty() && self.output.is_empty() && self.wait().is_none();
         if self.broken || (self.deaf && silent) {
             return Fate::Close;
         }

@@ -1,8 +1,8 @@
 //! The commands of QMP: one arm of one match each. All answer at once, from state; what takes time reports by events.
-//! The one request that is better answered a moment later is named by [`patience`].
+//! The requests that are better answered a moment later are named by [`awaits`].
 
 use std::error::Error;
-use std::time::Duration;
+use std::sync::Arc;
 
 use devices::virtio::balloon::BalloonHandle;
 use memory::host::cpus::CpuList;
@@ -14,11 +14,13 @@ use super::host_report;
 use super::memory_report;
 use super::monitor;
 use super::prealloc_report;
+use super::put_off::Awaited;
 use super::qmp::{self, Arguments, Class, Failure};
 use super::qom;
 use super::target::Target;
 use crate::pinning::{self, PinError};
 use crate::run_state::RunState;
+use crate::sampler::Sample;
 
 /// Every command, in the order of [`execute`].
 pub const NAMES: &[&str] = &[
@@ -119,11 +121,13 @@ pub fn execute(target: &mut dyn Target, name: &str, mut arguments: Arguments) ->
         }
         "x-ballast-query-memory" => {
             arguments.finish()?;
-            memory_report::memory(target.ram(), target.balloon()).map_err(|error| failed(&error))
+            let sample = sample(target)?;
+            Ok(memory_report::memory(target.ram(), &sample, target.balloon()))
         }
         "x-ballast-query-balloon" => {
             arguments.finish()?;
-            balloon_report::query(balloon(target)?, target.ram()).map_err(|error| failed(&error))
+            let balloon = balloon(target)?;
+            Ok(balloon_report::query(balloon, target.ram(), &*sample(target)?))
         }
         "x-ballast-query-faults" => arguments.finish().map(|()| faults(target)),
         "x-ballast-query-host" => arguments.finish().map(|()| host_report::host()),
@@ -148,17 +152,30 @@ pub fn execute(target: &mut dyn Target, name: &str, mut arguments: Arguments) ->
     }
 }
 
-/// How long a guest has to tell its statistics to somebody who reads them.
-const STATISTICS_PATIENCE: Duration = Duration::from_millis(40);
-
-/// How long the answer to a request may wait for news of the guest that make it better; the guest is asked for them. None
-/// where there is nothing to wait for.
-pub(super) fn patience(target: &dyn Target, name: &str, arguments: &Arguments) -> Option<Duration> {
+/// What it is better to wait for before a request is done: the guest's statistics, for which the guest is asked here, or a
+/// sample of what the host holds, which is taken from here on. None where there is nothing to wait for.
+pub(super) fn awaits(target: &mut dyn Target, name: &str, arguments: &Arguments) -> Option<Awaited> {
     let text = |name| arguments.peek(name).and_then(Value::as_str);
-    let asked = name == "qom-get"
-        && target.run_state() == RunState::Running
-        && qom::ask_guest(target, text("path")?, text("property")?);
-    asked.then_some(STATISTICS_PATIENCE)
+    match name {
+        "x-ballast-query-memory" | "x-ballast-query-balloon" => awaits_sample(target),
+        "human-monitor-command" => monitor::awaits(target, text("command-line")?),
+        "qom-get" => {
+            let asked = target.run_state() == RunState::Running
+                && qom::ask_guest(target, text("path")?, text("property")?);
+            asked.then_some(Awaited::Statistics)
+        }
+        _ => None,
+    }
+}
+
+/// The sample, where there is none that is recent.
+pub(super) fn awaits_sample(target: &mut dyn Target) -> Option<Awaited> {
+    (!target.sample_ready()).then_some(Awaited::Sample)
+}
+
+/// What the host held last.
+pub(super) fn sample(target: &dyn Target) -> Result<Arc<Sample>, Failure> {
+    target.sample().map_err(Failure::generic)
 }
 
 /// Asks that the guest keep `remaining` bytes.

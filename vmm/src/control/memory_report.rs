@@ -4,7 +4,6 @@
 //! host holds now (read when asked). Nothing here touches the guest's memory.
 
 use std::fmt::Write;
-use std::io;
 use std::time::Duration;
 
 use devices::virtio::balloon::BalloonHandle;
@@ -16,6 +15,7 @@ use memory::size::ByteSize;
 use serde_json::{Value, json};
 
 use super::balloon_report;
+use crate::sampler::Sample;
 
 /// A backend as `query-memdev` shows it: what was asked, in QEMU's words, with our defaults filled in.
 pub(super) struct Asked {
@@ -93,15 +93,8 @@ pub(super) fn memdev_text(ram: &Ram) -> String {
     text
 }
 
-/// How old what is said about resident memory may be.
-const MAX_AGE: Duration = Duration::from_secs(1);
-
 /// `info placement`: a line for each backend, and one for each host node that has some of it.
-pub(super) fn placement_text(ram: &Ram) -> String {
-    let sample = match ram.sample(MAX_AGE) {
-        Ok(sample) => sample,
-        Err(error) => return format!("Error: cannot read what the host holds: {error}\n"),
-    };
+pub(super) fn placement_text(ram: &Ram, sample: &Sample) -> String {
     let mut text = String::new();
     for (backend, now) in ram.backends().iter().zip(&sample.backends) {
         let spec = backend.spec();
@@ -140,11 +133,7 @@ pub(super) fn placement_text(ram: &Ram) -> String {
 }
 
 /// `x-ballast-query-memory`.
-///
-/// # Errors
-/// When /proc cannot be read.
-pub(super) fn memory(ram: &Ram, balloon: Option<&BalloonHandle>) -> io::Result<Value> {
-    let sample = ram.sample(MAX_AGE)?;
+pub(super) fn memory(ram: &Ram, sample: &Sample, balloon: Option<&BalloonHandle>) -> Value {
     let now = &sample.backends;
     let resident: u64 = now.iter().map(|backend| backend.resident.bytes()).sum();
     let backends: Vec<Value> = ram
@@ -153,14 +142,20 @@ pub(super) fn memory(ram: &Ram, balloon: Option<&BalloonHandle>) -> io::Result<V
         .zip(now)
         .map(|(backend, now)| report(backend, now))
         .collect();
-    Ok(json!({
-        "age-ms": u64::try_from(sample.at.elapsed().as_millis()).unwrap_or(u64::MAX),
+    json!({
+        "age-ms": milliseconds(sample.age()),
+        "cost-ms": sample.cpu.as_secs_f64() * 1e3,
         "size": ram.size().bytes(),
         "resident": resident,
         "backends": backends,
         "balloon": balloon.map(balloon_report::balloon),
         "ksm": ksm::own().map(|own| own_ksm(&own)),
-    }))
+    })
+}
+
+/// Whole milliseconds.
+pub(super) fn milliseconds(time: Duration) -> u64 {
+    u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
 fn report(backend: &OpenBackend, now: &Residency) -> Value {

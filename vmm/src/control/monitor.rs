@@ -6,12 +6,14 @@ use devices::virtio::balloon::BalloonHandle;
 use memory::size::{ByteSize, SizeUnit};
 
 use super::balloon_report;
-use super::command::{balloon, failed, set_balloon};
+use super::command::{awaits_sample, balloon, failed, sample, set_balloon};
 use super::host_report;
 use super::memory_report;
+use super::put_off::Awaited;
 use super::qmp::Failure;
 use super::target::Target;
 use crate::run_state::RunState;
+use crate::sampler::Sample;
 
 /// What stands before the place to type at.
 pub const PROMPT: &str = "(ballast) ";
@@ -158,7 +160,11 @@ fn info(target: &dyn Target, words: &[&str]) -> String {
     match words {
         [] => show_help(&["info"]),
         ["balloon"] => about_balloon(target, balloon_report::short),
-        ["balloon", "-v"] => about_balloon(target, |balloon| balloon_report::long(balloon, target.ram())),
+        ["balloon", "-v"] => about_balloon(target, |balloon| {
+            with_sample(target, |sample| {
+                balloon_report::long(balloon, target.ram(), sample)
+            })
+        }),
         ["cpus"] => {
             let mut text = String::new();
             for vcpu in target.vcpus() {
@@ -177,7 +183,9 @@ fn info(target: &dyn Target, words: &[&str]) -> String {
         ["kvm"] => "kvm support: enabled\n".to_owned(),
         ["memdev"] => memory_report::memdev_text(target.ram()),
         ["name"] => target.name().map(|name| format!("{name}\n")).unwrap_or_default(),
-        ["placement"] => memory_report::placement_text(target.ram()),
+        ["placement"] => with_sample(target, |sample| {
+            memory_report::placement_text(target.ram(), sample)
+        }),
         ["status"] => show_status(target.run_state()),
         ["version"] => concat!(env!("CARGO_PKG_VERSION"), "\n").to_owned(),
         [word, _, ..] if find(INFOS, word).is_some() => format!(
@@ -189,6 +197,20 @@ fn info(target: &dyn Target, words: &[&str]) -> String {
 
 fn about_balloon(target: &dyn Target, text: impl Fn(&BalloonHandle) -> String) -> String {
     balloon(target).map_or_else(|failure| report(Err(failure)), text)
+}
+
+/// What tells from a sample what the host holds.
+fn with_sample(target: &dyn Target, text: impl Fn(&Sample) -> String) -> String {
+    sample(target).map_or_else(|failure| report(Err(failure)), |sample| text(&sample))
+}
+
+/// What it is better to wait for before `line` is done.
+pub(super) fn awaits(target: &mut dyn Target, line: &str) -> Option<Awaited> {
+    let words: Vec<&str> = line.split_whitespace().collect();
+    match words[..] {
+        ["info", "placement"] | ["info", "balloon", "-v"] => awaits_sample(target),
+        _ => None,
+    }
 }
 
 fn show_status(state: RunState) -> String {

@@ -1,10 +1,9 @@
 //! The QMP side of one connection: negotiation first, then commands, one after the other.
 
-use std::time::Instant;
-
 use serde_json::{Value, json};
 
 use super::command;
+use super::put_off::{PutOff, Wait};
 use super::qmp::{self, Class, Failure, Incoming, Parser, Request};
 use super::target::Target;
 
@@ -13,8 +12,8 @@ pub(super) struct Session {
     parser: Parser,
     negotiated: bool,
     over: bool,
-    /// A request that is better answered a little later, and when at the latest. Those behind it wait.
-    put_off: Option<(Request, Instant)>,
+    /// A request that is better answered a little later. Those behind it wait.
+    put_off: Option<PutOff<Request>>,
 }
 
 impl Session {
@@ -27,9 +26,9 @@ impl Session {
         match self.parser.next(input)? {
             Incoming::Request(request) => {
                 if self.negotiated
-                    && let Some(patience) = command::patience(target, &request.command, &request.arguments)
+                    && let Some(awaited) = command::awaits(target, &request.command, &request.arguments)
                 {
-                    self.put_off = Some((request, Instant::now() + patience));
+                    self.put_off = Some(PutOff::new(request, awaited));
                     return None;
                 }
                 Some(self.answer(request, target))
@@ -42,15 +41,15 @@ impl Session {
         }
     }
 
-    /// When the request that was put off has to be answered.
-    pub(super) fn deadline(&self) -> Option<Instant> {
-        self.put_off.as_ref().map(|(_, deadline)| *deadline)
+    /// What a request that was put off waits for.
+    pub(super) fn wait(&self) -> Option<Wait> {
+        self.put_off.as_ref().map(|put_off| put_off.wait)
     }
 
     /// Does the request that was put off.
     pub(super) fn late_answer(&mut self, target: &mut dyn Target) -> Option<Vec<u8>> {
-        let (request, _) = self.put_off.take()?;
-        Some(self.answer(request, target))
+        let put_off = self.put_off.take()?;
+        Some(self.answer(put_off.request, target))
     }
 
     fn answer(&mut self, request: Request, target: &mut dyn Target) -> Vec<u8> {

@@ -7,6 +7,7 @@ use memory::ram::Ram;
 use super::event::Event;
 use crate::machine::{self, Machine, VcpuInfo};
 use crate::run_state::RunState;
+use crate::sampler::Sampled;
 
 /// The user's view of a machine. Nothing here waits for the guest, and nothing reads or writes its memory.
 pub trait Target {
@@ -26,6 +27,11 @@ pub trait Target {
     fn vcpus(&self) -> &[VcpuInfo];
     /// The guest's memory, for what is known about it.
     fn ram(&self) -> &Ram;
+    /// Whether [`Target::sample`] is recent. Where not, it is read from here on by somebody else, and
+    /// [`super::Control::sampled`] is to be called when that is done.
+    fn sample_ready(&mut self) -> bool;
+    /// What the host held for the guest's memory when it was last read, or why that is not known.
+    fn sample(&self) -> Sampled;
     /// The balloon, where there is one.
     fn balloon(&self) -> Option<&BalloonHandle>;
     /// What the guest did wrong so far.
@@ -65,6 +71,14 @@ impl Target for Machine {
 
     fn ram(&self) -> &Ram {
         Machine::ram(self)
+    }
+
+    fn sample_ready(&mut self) -> bool {
+        Machine::sample_ready(self)
+    }
+
+    fn sample(&self) -> Sampled {
+        Machine::sample(self)
     }
 
     fn balloon(&self) -> Option<&BalloonHandle> {

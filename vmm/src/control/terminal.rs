@@ -2,23 +2,29 @@
 //! for them, so that nothing else does.
 
 use std::io::{self, Write, stdout};
+use std::mem;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::thread;
 use std::time::Duration;
 
-use super::lines::Lines;
+use super::dialogue::Dialogue;
 use super::monitor;
+use super::put_off::Wait;
 use super::target::Target;
 
 /// Answers that may wait for the terminal; what comes then is lost.
 const WAITING: usize = 64;
+/// Bytes that may be typed while an answer is put off; what comes then is lost.
+const MOST_INPUT: usize = 64 * 1024;
 /// How long the end waits for what is still to be shown.
 const LAST_WORDS: Duration = Duration::from_millis(200);
 
 /// The monitor on the terminal.
 #[derive(Debug)]
 pub(super) struct Terminal {
-    lines: Lines,
+    dialogue: Dialogue,
+    /// Typed while an answer was put off.
+    input: Vec<u8>,
     /// None at the end only.
     output: Option<SyncSender<String>>,
     /// Disconnected when the thread has shown everything.
@@ -38,7 +44,8 @@ impl Terminal {
             }
         })?;
         Ok(Terminal {
-            lines: Lines::default(),
+            dialogue: Dialogue::default(),
+            input: Vec::new(),
             output: Some(output),
             shown,
         })
@@ -50,10 +57,32 @@ impl Terminal {
     }
 
     /// Does what was typed.
-    pub(super) fn typed(&mut self, mut bytes: &[u8], target: &mut dyn Target) {
-        while let Some(line) = self.lines.next(&mut bytes) {
-            self.say(format!("{}{}", monitor::run(target, &line), monitor::PROMPT));
+    pub(super) fn typed(&mut self, bytes: &[u8], target: &mut dyn Target) {
+        let room = MOST_INPUT.saturating_sub(self.input.len()).min(bytes.len());
+        self.input.extend_from_slice(&bytes[..room]);
+        self.go_on(target);
+    }
+
+    /// What a line that was put off waits for.
+    pub(super) fn wait(&self) -> Option<Wait> {
+        self.dialogue.wait()
+    }
+
+    /// Does the line that was put off, and what was typed since.
+    pub(super) fn late_answer(&mut self, target: &mut dyn Target) {
+        if let Some(text) = self.dialogue.late_answer(target) {
+            self.say(text);
         }
+        self.go_on(target);
+    }
+
+    fn go_on(&mut self, target: &mut dyn Target) {
+        let input = mem::take(&mut self.input);
+        let mut rest = &input[..];
+        while let Some(text) = self.dialogue.next_answer(&mut rest, target) {
+            self.say(text);
+        }
+        self.input = rest.to_vec();
     }
 
     fn say(&self, text: String) {

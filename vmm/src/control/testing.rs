@@ -1,5 +1,7 @@
 //! A stand-in for the machine, with real memory, a real balloon and no KVM.
 
+use std::sync::Arc;
+
 use devices::fault::Faults;
 use devices::virtio::balloon::{Balloon, BalloonHandle, BalloonSpec};
 use memory::backend::{BackendKind, BackendSpec, MergeRequest};
@@ -10,6 +12,7 @@ use super::event::{Event, ShutdownReason};
 use super::target::Target;
 use crate::machine::{self, VcpuInfo, VcpuPlace};
 use crate::run_state::RunState;
+use crate::sampler::{Sample, Sampled};
 
 /// A thread id above all that Linux gives (`PID_MAX_LIMIT` is 2^22).
 pub(super) const NOBODY: i32 = 0x4000_0000;
@@ -27,6 +30,18 @@ pub(super) struct Fake {
     pub(super) events: Vec<Event>,
     /// Makes `stop` fail.
     pub(super) stuck: bool,
+    /// The host takes its time to tell what it holds.
+    pub(super) slow: bool,
+    pub(super) sampled: Option<Sampled>,
+}
+
+impl Fake {
+    /// The host tells what it holds.
+    pub(super) fn read_sample(&mut self) -> Arc<Sample> {
+        let sample = Arc::new(Sample::take(&self.ram, self.balloon.as_ref()).unwrap());
+        self.sampled = Some(Ok(Arc::clone(&sample)));
+        sample
+    }
 }
 
 impl Target for Fake {
@@ -77,6 +92,21 @@ impl Target for Fake {
         &self.ram
     }
 
+    fn sample_ready(&mut self) -> bool {
+        if !self.slow {
+            self.read_sample();
+        }
+        matches!(self.sampled, Some(Ok(_)))
+    }
+
+    fn sample(&self) -> Sampled {
+        let read = || match self.slow {
+            true => Err("never read".to_owned()),
+            false => Ok(Arc::new(Sample::take(&self.ram, self.balloon.as_ref()).unwrap())),
+        };
+        self.sampled.clone().unwrap_or_else(read)
+    }
+
     fn balloon(&self) -> Option<&BalloonHandle> {
         self.balloon.as_ref()
     }
@@ -124,5 +154,7 @@ pub(super) fn fake() -> Fake {
         ],
         events: Vec::new(),
         stuck: false,
+        slow: false,
+        sampled: None,
     }
 }

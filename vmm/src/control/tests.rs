@@ -433,3 +433,43 @@ fn sockets_are_bound_before_anything_and_removed_at_the_end() {
     drop(control);
     assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0);
 }
+
+#[test]
+fn a_sample_is_waited_for_in_every_language_and_nobody_else_waits() {
+    let mut bench = bench();
+    bench.machine.slow = true;
+    let (patient, other) = (bench.negotiated("q"), bench.negotiated("r"));
+    let monitor = bench.client("m");
+    let both = "{'execute': 'x-ballast-query-memory', 'id': 1} {'execute': 'query-kvm', 'id': 2}";
+    assert_eq!(bench.say(&patient, both), [json!(null); 0]);
+    (&monitor).write_all(b"info placement\ninfo name\n").unwrap();
+    bench.settle();
+    assert_eq!(bench.say(&other, "{'execute': 'query-kvm'}").len(), 1);
+    // News of the guest is not what they wait for.
+    bench.control.statistics_came(&mut bench.machine);
+    assert_eq!(bench.heard(&patient), [json!(null); 0]);
+
+    bench.machine.read_sample();
+    bench.control.sampled(&mut bench.machine);
+    let lines = bench.heard(&patient);
+    let ids: Vec<_> = lines.iter().map(|line| line["id"].clone()).collect();
+    assert_eq!(ids, [1, 2], "in the order of the requests: {lines:?}");
+    assert_eq!(lines[0]["return"]["size"], 64 << 20);
+    let mut text = vec![0; 4096];
+    let length = (&monitor).read(&mut text).unwrap();
+    let text = String::from_utf8_lossy(&text[..length]).into_owned();
+    let (placement, name) = text
+        .split_once("(ballast) guest node 0, ")
+        .map_or(("", ""), |(_, rest)| {
+            rest.split_once("(ballast) ").unwrap_or_default()
+        });
+    assert!(placement.contains("resident 0 bytes"), "{text}");
+    assert_eq!(name, "web\r\n(ballast) ", "{text}");
+    // What was read serves the next.
+    assert_eq!(
+        bench
+            .say(&patient, "{'execute': 'x-ballast-query-balloon'}")
+            .len(),
+        1
+    );
+}

@@ -3,10 +3,11 @@ use crate::control::testing::fake;
 
 #[test]
 fn programs_are_told_everything() {
-    let target = fake();
+    let mut target = fake();
+    let sample = target.read_sample();
     let handle = target.balloon.as_ref().unwrap();
     handle.set_target(ByteSize::mib(32)).unwrap();
-    let value = query(handle, &target.ram).unwrap();
+    let value = query(handle, &target.ram, &sample);
     let expected = json!({
         "id": "balloon0", "state": "no-driver", "target": 32 << 20, "actual": 64 << 20, "floor": 4 << 20,
         "eta": null, "poison-value": null, "inhibitors": [], "stats": null, "stats-polling-interval": 0,
@@ -27,11 +28,12 @@ fn programs_are_told_everything() {
 
 #[test]
 fn people_are_told_why_something_is_off() {
-    let target = fake();
+    let mut target = fake();
+    let sample = target.read_sample();
     let handle = target.balloon.as_ref().unwrap();
     assert_eq!(short(handle), "balloon: actual=64\n");
     let guard = handle.inhibit("a device writes to guest memory");
-    let text = long(handle, &target.ram);
+    let text = long(handle, &target.ram, &sample);
     assert!(
         text.starts_with("balloon: actual=64\n  state: no-driver\n"),
         "{text}"
@@ -47,7 +49,7 @@ fn people_are_told_why_something_is_off() {
         assert!(text.contains(line), "{line:?} is not in {text}");
     }
     drop(guard);
-    assert!(!long(handle, &target.ram).contains("nothing is discarded"));
+    assert!(!long(handle, &target.ram, &sample).contains("nothing is discarded"));
     assert_eq!(stats_text(handle), "The guest has told no statistics yet.\n");
 }
 

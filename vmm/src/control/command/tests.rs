@@ -185,29 +185,43 @@ fn the_balloon_takes_bytes() {
 }
 
 #[test]
-fn only_statistics_are_worth_waiting_for() {
+fn statistics_and_samples_are_worth_waiting_for() {
     let target = &mut fake();
-    let arguments = json!({ "path": "/machine/peripheral/balloon0", "property": "guest-stats" });
-    let waits = |target: &Fake, name, arguments: &Value| {
+    let asked = json!({ "path": "/machine/peripheral/balloon0", "property": "guest-stats" });
+    let waits = |target: &mut Fake, name, arguments: &Value| {
         let arguments = Arguments::new(arguments.as_object().unwrap().clone());
-        patience(target, name, &arguments).is_some()
+        awaits(target, name, &arguments)
     };
-    assert!(!waits(target, "qom-get", &arguments), "there is no driver");
+    assert_eq!(waits(target, "qom-get", &asked), None, "there is no driver");
     target.device.activate(F_STATS_VQ);
-    assert!(waits(target, "qom-get", &arguments));
-    assert!(!waits(target, "qom-set", &arguments));
-    assert!(!waits(
-        target,
-        "qom-get",
-        &json!({ "path": 1, "property": "guest-stats" })
-    ));
-    assert!(!waits(
-        target,
-        "qom-get",
-        &json!({ "path": "/machine/peripheral/balloon0" })
-    ));
+    assert_eq!(waits(target, "qom-get", &asked), Some(Awaited::Statistics));
+    assert_eq!(waits(target, "qom-set", &asked), None);
+    for incomplete in [
+        json!({ "path": 1, "property": "guest-stats" }),
+        json!({ "path": "/machine/peripheral/balloon0" }),
+    ] {
+        assert_eq!(waits(target, "qom-get", &incomplete), None);
+    }
     target.state = RunState::Paused;
-    assert!(!waits(target, "qom-get", &arguments), "the guest cannot answer");
+    assert_eq!(waits(target, "qom-get", &asked), None, "the guest cannot answer");
+
+    let line = |line: &str| ("human-monitor-command", json!({ "command-line": line }));
+    let by_sample = [
+        ("x-ballast-query-memory", json!({})),
+        ("x-ballast-query-balloon", json!({})),
+        line("info placement"),
+        line(" info  balloon -v"),
+    ];
+    for slow in [true, false] {
+        target.slow = slow;
+        for (name, arguments) in &by_sample {
+            let expected = slow.then_some(Awaited::Sample);
+            assert_eq!(waits(target, name, arguments), expected, "{name} {arguments}");
+        }
+        for (name, arguments) in [("query-status", json!({})), line("info balloon"), line("")] {
+            assert_eq!(waits(target, name, &arguments), None, "{name} {arguments}");
+        }
+    }
 }
 
 #[test]

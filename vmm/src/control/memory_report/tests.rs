@@ -35,8 +35,9 @@ fn people_see_the_same() {
 
 #[test]
 fn asked_effective_and_resident_stay_apart() {
-    let target = fake();
-    let report = memory(&target.ram, target.balloon.as_ref()).unwrap();
+    let mut target = fake();
+    let sample = target.read_sample();
+    let report = memory(&target.ram, &sample, target.balloon.as_ref());
     assert_eq!(
         (&report["size"], &report["resident"]),
         (&json!(64 << 20), &json!(0))
@@ -48,7 +49,7 @@ fn asked_effective_and_resident_stay_apart() {
     assert_eq!(backend["pool"], json!(null));
     assert_eq!(report["balloon"]["target"], 64 << 20);
     assert_eq!(report["balloon"]["inflated"], 0);
-    assert_eq!(memory(&target.ram, None).unwrap()["balloon"], json!(null));
+    assert_eq!(memory(&target.ram, &sample, None)["balloon"], json!(null));
 }
 
 #[test]
@@ -79,15 +80,16 @@ fn ksm_says_why_nothing_is_gained() {
 
 #[test]
 fn placement_is_told_by_backend_and_node() {
-    let target = fake();
-    let text = placement_text(&target.ram);
+    let mut target = fake();
+    let sample = target.read_sample();
+    let text = placement_text(&target.ram, &sample);
     let first = "guest node 0, backend ram: 64 MiB of anonymous memory, pages of 4 KiB, policy ";
     assert!(text.starts_with(first), "{text}");
     assert!(
         text.contains("\n  resident 0 bytes, transparent huge 0 bytes, "),
         "{text}"
     );
-    let report = memory(&target.ram, target.balloon.as_ref()).unwrap();
+    let report = memory(&target.ram, &sample, target.balloon.as_ref());
     assert!(report["age-ms"].as_u64().unwrap() < 60_000);
     assert_eq!(report["backends"][0]["guest-node"], 0);
     assert_eq!(report["backends"][0]["nodes-exact"], true);
