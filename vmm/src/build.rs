@@ -197,9 +197,9 @@ pub fn parts(
         mmio: Arc::new(mmio),
     };
     let mut vcpus = Vec::new();
-    for index in 0..topology.vcpus() {
-        let whole = config.sockets_are_whole();
-        let cpuid = cpuid::for_vcpu(&kvm, topology, index, whole).map_err(Error::Cpuid)?;
+    let nodes = config.numa.as_ref().map_or(&[][..], |numa| &numa.vcpus);
+    let cpuids = cpuid::for_vcpus(&kvm, topology, nodes).map_err(Error::Cpuid)?;
+    for (index, cpuid) in (0..).zip(cpuids) {
         let apic_id = topology.apic_id(index);
         let vcpu = Vcpu::new(&vm, index, apic_id, &cpuid, buses.clone(), ram.clone())?;
         if index == 0 {

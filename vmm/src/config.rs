@@ -217,15 +217,6 @@ impl Config {
         }
     }
 
-    /// Whether the cores of each socket are in one node, so that they can share a cache.
-    pub fn sockets_are_whole(&self) -> bool {
-        let Some(numa) = &self.numa else { return true };
-        let mut nodes = BTreeMap::new();
-        (0..)
-            .zip(&numa.vcpus)
-            .all(|(vcpu, node)| nodes.entry(self.topology.socket(vcpu)).or_insert(node) == &node)
-    }
-
     /// Whether somebody could say `cont` to a machine that was stopped.
     pub fn is_attended(&self) -> bool {
         self.monitor != MonitorSpec::None || !self.qmp.is_empty()

@@ -161,7 +161,6 @@ fn takes_the_backends_of_the_nodes() {
     assert_eq!(numa.vcpus, [1, 0, 0]);
     let places: Vec<_> = config.backends.iter().map(|backend| backend.guest_node).collect();
     assert_eq!(places, [0, 1]);
-    assert!(!config.sockets_are_whole());
 
     assert_eq!(
         text(&format!("-m 1G {two} {nodes}")),
@@ -185,7 +184,6 @@ fn nodes_without_memory_have_their_vcpus() {
     assert_eq!(config.backends[0].guest_node, 1);
     let place = config.place(3);
     assert_eq!((place.socket, place.core, place.node), (1, 1, Some(1)));
-    assert!(config.sockets_are_whole());
 }
 
 #[test]

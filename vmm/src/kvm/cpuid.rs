@@ -1,8 +1,12 @@
 //! What the processor says of itself to the guest: what KVM can do, corrected for this guest's topology.
 //!
-//! Sockets of single-threaded cores; APIC ids are those of [`Topology`], as in ACPI's MADT and SRAT.
+//! Sockets of single-threaded cores; APIC ids are those of [`Topology`], as in ACPI's MADT and SRAT. What the leaves mean: Intel's
+//! manual volume 2A, CPUID; AMD's manual volume 3, appendix E.
 
-use kvm_bindings::{CpuId, KVM_MAX_CPUID_ENTRIES, kvm_cpuid_entry2};
+use std::arch::x86_64::__cpuid_count;
+use std::collections::BTreeMap;
+
+use kvm_bindings::{CpuId, KVM_CPUID_FLAG_SIGNIFCANT_INDEX, KVM_MAX_CPUID_ENTRIES, kvm_cpuid_entry2};
 use kvm_ioctls::{Cap, Kvm};
 
 use crate::topology::Topology;
@@ -16,9 +20,25 @@ const HTT: u32 = 1 << 28;
 /// Level type "core" of leaves 0xB and 0x1F, ECX bits 15:8; "thread" is 1.
 const LEVEL_CORE: u32 = 2 << 8;
 const LEVEL_THREAD: u32 = 1 << 8;
+/// The leaves with those levels.
+const LEVELS: [u32; 2] = [0xb, 0x1f];
 
 /// Leaf 0x80000001, ECX: several cores, none with threads.
 const CMP_LEGACY: u32 = 1 << 1;
+/// Leaf 0x80000001, ECX: leaves 0x8000001d and 0x8000001e are there.
+const TOPOEXT: u32 = 1 << 22;
+/// The leaf that says which leaves of this kind are there.
+const EXTENDED: u32 = 0x8000_0000;
+/// The leaf of AMD's flags.
+const AMD_FLAGS: u32 = 0x8000_0001;
+/// AMD's leaf of caches, one for each index.
+const AMD_CACHES: u32 = 0x8000_001d;
+/// AMD's leaf of ids.
+const AMD_IDS: u32 = 0x8000_001e;
+/// Leaves 4 and 0x8000001d, EAX: no cache when 0.
+const CACHE_TYPE: u32 = 0x1f;
+/// More caches than any processor lists.
+const MAX_CACHES: u32 = 8;
 /// Leaf 0, EBX: the first letters of AuthenticAMD and HygonGenuine.
 const AMD_VENDORS: [u32; 2] = [u32::from_le_bytes(*b"Auth"), u32::from_le_bytes(*b"Hygo")];
 
@@ -32,47 +52,116 @@ struct Host {
 }
 
 /// One vCPU among the others.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Place {
     apic_id: u32,
-    socket: u32,
     /// Cores of the socket.
     cores: u32,
     /// How many bits of an APIC id number the cores.
     core_bits: u32,
-    /// Cores that have a cache of the third level together.
-    sharing: u32,
+    /// How many bits of an APIC id number those that have the last level of cache together, as [`sharing_bits`] says.
+    sharing_bits: u32,
 }
 
 impl Place {
-    fn of(topology: Topology, vcpu: u8, whole: bool) -> Self {
-        let cores = u32::from(topology.cores());
-        Self {
+    fn all(topology: Topology, nodes: &[u32]) -> impl Iterator<Item = Place> {
+        let sharing_bits = sharing_bits(topology, nodes);
+        (0..topology.vcpus()).map(move |vcpu| Place {
             apic_id: topology.apic_id(vcpu),
-            socket: u32::from(topology.socket(vcpu)),
-            cores,
+            cores: u32::from(topology.cores()),
             core_bits: topology.core_bits(),
-            sharing: if whole { cores } else { 1 },
-        }
+            sharing_bits,
+        })
     }
 }
 
-/// The entries that a vCPU of `topology` gets. `whole`: no NUMA node has only some cores of a socket, so that the cores of a
-/// socket may share a cache; Linux complains of caches across nodes.
-pub fn for_vcpu(kvm: &Kvm, topology: Topology, vcpu: u8, whole: bool) -> Result<CpuId, kvm_ioctls::Error> {
-    let mut cpuid = kvm.get_supported_cpuid(KVM_MAX_CPUID_ENTRIES)?;
-    let amd = cpuid
+/// The cores of a socket share a cache, or as many neighbours as are in one NUMA node everywhere: Linux complains of caches across
+/// nodes. It takes from an APIC id the same number of bits in every socket.
+fn sharing_bits(topology: Topology, nodes: &[u32]) -> u32 {
+    let within = |bits: &u32| {
+        let mut seen = BTreeMap::new();
+        let node_of = |(vcpu, node)| (topology.apic_id(vcpu) >> bits, node);
+        (0..)
+            .zip(nodes)
+            .map(node_of)
+            .all(|(cache, node)| *seen.entry(cache).or_insert(node) == node)
+    };
+    (0..=topology.core_bits()).rev().find(within).unwrap_or(0)
+}
+
+/// The entries that each vCPU of `topology` gets. `nodes`: the NUMA node of each vCPU, or nothing where the guest has but one.
+pub fn for_vcpus(kvm: &Kvm, topology: Topology, nodes: &[u32]) -> Result<Vec<CpuId>, kvm_ioctls::Error> {
+    let mut entries = kvm
+        .get_supported_cpuid(KVM_MAX_CPUID_ENTRIES)?
         .as_slice()
-        .iter()
-        .any(|entry| entry.function == 0 && AMD_VENDORS.contains(&entry.ebx));
+        .to_vec();
+    let vendor = |entry: &kvm_cpuid_entry2| entry.function == 0 && AMD_VENDORS.contains(&entry.ebx);
     let host = Host {
         deadline: kvm.check_extension(Cap::TscDeadlineTimer),
-        amd,
+        amd: entries.iter().any(vendor),
     };
-    for entry in cpuid.as_mut_slice() {
-        adjust(entry, Place::of(topology, vcpu, whole), host);
+    let split = sharing_bits(topology, nodes) < topology.core_bits();
+    complete(&mut entries, host, split, |index| {
+        let found = __cpuid_count(AMD_CACHES, index);
+        [found.eax, found.ebx, found.ecx, found.edx]
+    });
+    let cpuid = |place| {
+        let mut entries = entries.clone();
+        entries.iter_mut().for_each(|entry| adjust(entry, place, host));
+        // More than KVM itself would list.
+        CpuId::from_entries(&entries).map_err(|_| kvm_ioctls::Error::new(libc::E2BIG))
+    };
+    Place::all(topology, nodes).map(cpuid).collect()
+}
+
+/// Adds what KVM leaves to its users: of leaves 0xB and 0x1F it lists only the first level (since Linux 6.2), without the second
+/// every vCPU is a package; and AMD's caches, `caches` by index, it does not list. An AMD processor without the leaf of ids gets one
+/// where sockets are `split`, since without it Linux takes a socket for one cache.
+fn complete(entries: &mut Vec<kvm_cpuid_entry2>, host: Host, split: bool, caches: impl Fn(u32) -> [u32; 4]) {
+    let indexed = |function, index| kvm_cpuid_entry2 {
+        function,
+        index,
+        flags: KVM_CPUID_FLAG_SIGNIFCANT_INDEX,
+        ..Default::default()
+    };
+    for function in LEVELS {
+        if entries.iter().any(|entry| entry.function == function) {
+            entries.retain(|entry| entry.function != function);
+            entries.extend((0..2).map(|index| indexed(function, index)));
+        }
     }
-    Ok(cpuid)
+    // What KVM supports of the flags, the processor has.
+    let extended = entries
+        .iter()
+        .any(|entry| entry.function == AMD_FLAGS && entry.ecx & TOPOEXT != 0);
+    if !host.amd || !(extended || split) {
+        return;
+    }
+    entries.retain(|entry| ![AMD_CACHES, AMD_IDS].contains(&entry.function));
+    for entry in entries.iter_mut() {
+        match entry.function {
+            EXTENDED => entry.eax = entry.eax.max(AMD_IDS),
+            AMD_FLAGS => entry.ecx |= TOPOEXT,
+            _ => {}
+        }
+    }
+    entries.push(kvm_cpuid_entry2 {
+        function: AMD_IDS,
+        ..Default::default()
+    });
+    for index in 0..MAX_CACHES {
+        let [eax, ebx, ecx, edx] = if extended { caches(index) } else { [0; 4] };
+        entries.push(kvm_cpuid_entry2 {
+            eax,
+            ebx,
+            ecx,
+            edx,
+            ..indexed(AMD_CACHES, index)
+        });
+        if eax & CACHE_TYPE == 0 {
+            break;
+        }
+    }
 }
 
 /// Bits of a guest-physical address (leaf 0x80000008, EAX bits 7:0), 36 where the leaf is missing.
@@ -88,11 +177,19 @@ pub fn physical_bits(kvm: &Kvm) -> Result<u8, kvm_ioctls::Error> {
 fn adjust(entry: &mut kvm_cpuid_entry2, place: Place, host: Host) {
     let Place {
         apic_id,
-        socket,
         cores,
         core_bits,
-        sharing,
+        sharing_bits,
     } = place;
+    // EAX bits 25:14: APIC ids that share this cache less one.
+    let others = |eax: u32| {
+        let level = (eax >> 5) & 0x7;
+        if level >= 3 {
+            (1_u32 << sharing_bits).wrapping_sub(1).min(0xfff) << 14
+        } else {
+            0
+        }
+    };
     match entry.function {
         0x1 => {
             // EBX: APIC id, logical processors in the package, CLFLUSH line size in units of 8 bytes.
@@ -104,11 +201,10 @@ fn adjust(entry: &mut kvm_cpuid_entry2, place: Place, host: Host) {
                 entry.edx & !HTT
             };
         }
-        // Intel's cache leaf: EAX bits 25:14 threads that share this cache less one, 31:26 cores in the package less one.
-        0x4 if entry.eax & 0x1f != 0 => {
-            let level = (entry.eax >> 5) & 0x7;
-            let others = if level >= 3 { sharing - 1 } else { 0 };
-            entry.eax = (entry.eax & 0x3fff) | (others.min(0xfff) << 14) | ((cores - 1).min(0x3f) << 26);
+        // Intel's caches. EAX bits 31:26: ids that the package has for cores, less one.
+        0x4 if entry.eax & CACHE_TYPE != 0 => {
+            let ids = (1_u32 << core_bits) - 1;
+            entry.eax = (entry.eax & 0x3fff) | others(entry.eax) | (ids.min(0x3f) << 26);
         }
         0xb | 0x1f => {
             let (bits, processors, level) = match entry.index {
@@ -118,19 +214,14 @@ fn adjust(entry: &mut kvm_cpuid_entry2, place: Place, host: Host) {
             };
             (entry.eax, entry.ebx, entry.ecx, entry.edx) = (bits, processors, level | entry.index, apic_id);
         }
-        // AMD's flag for several cores without threads (Linux: CMP_LEGACY); Intel has this bit reserved, and no such leaf
-        // as 0x8000001e.
-        0x8000_0001 if host.amd && cores > 1 => entry.ecx |= CMP_LEGACY,
+        // Intel has these bits reserved.
+        AMD_FLAGS if host.amd && cores > 1 => entry.ecx |= CMP_LEGACY,
         // ECX: cores less one, and how many bits of an APIC id count them.
         0x8000_0008 => entry.ecx = (entry.ecx & !0xf0ff) | (cores - 1).min(0xff) | (core_bits << 12),
-        // AMD's cache leaf: EAX bits 25:14 as in leaf 4.
-        0x8000_001d if entry.eax & 0x1f != 0 => {
-            let level = (entry.eax >> 5) & 0x7;
-            let others = if level >= 3 { sharing - 1 } else { 0 };
-            entry.eax = (entry.eax & 0x3fff) | (others.min(0xfff) << 14);
-        }
-        // AMD's topology: extended APIC id; core id with one thread a core; the socket is one node.
-        0x8000_001e => (entry.eax, entry.ebx, entry.ecx) = (apic_id, apic_id & 0xff, socket & 0xff),
+        AMD_CACHES if entry.eax & CACHE_TYPE != 0 => entry.eax = (entry.eax & 0x3fff) | others(entry.eax),
+        // The APIC id; the core, which has one thread; the node, which to Linux is what has a cache together (before family 0x17), and
+        // the only node of its socket: with several, Linux numbers the cores of each anew.
+        AMD_IDS => (entry.eax, entry.ebx, entry.ecx) = (apic_id, apic_id & 0xff, apic_id >> sharing_bits),
         _ => {}
     }
 }

@@ -42,8 +42,8 @@ fn a_guest_waits_for_a_page_and_loses_nothing() {
         ports: Arc::new(Bus::new(BusKind::Ports, faults.clone())),
         mmio: Arc::new(Bus::new(BusKind::Mmio, faults.clone())),
     };
-    let cpuid = cpuid::for_vcpu(&kvm, Topology::default(), 0, true).unwrap();
-    let mut vcpu = Vcpu::new(&vm, 0, 0, &cpuid, buses, ram.clone()).unwrap();
+    let cpuid = cpuid::for_vcpus(&kvm, Topology::default(), &[]).unwrap();
+    let mut vcpu = Vcpu::new(&vm, 0, 0, &cpuid[0], buses, ram.clone()).unwrap();
     let mut sregs = vcpu.fd.get_sregs().unwrap();
     (sregs.cs.base, sregs.cs.selector) = (0, 0);
     vcpu.fd.set_sregs(&sregs).unwrap();
