@@ -3,6 +3,7 @@
 //! Each area runs in a lab host of its own, or on the machine itself where it needs no guest: there it is a command of
 //! this program (`bench-here`) that writes one line of JSON a figure. The budgets are kept here, outside.
 
+pub mod amounts;
 pub mod balloon;
 pub mod boot;
 pub mod budget;
@@ -10,10 +11,13 @@ pub mod cpu;
 pub mod machine;
 pub mod measured;
 pub mod overhead;
+pub mod pairs;
+pub mod pause;
 pub mod populate;
 pub mod prealloc;
 pub mod qmp;
 pub mod report;
+pub mod reporting;
 pub mod spread;
 pub mod start;
 pub mod table;
@@ -21,7 +25,7 @@ pub mod units;
 
 use std::fs;
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use self::budget::Row;
@@ -32,11 +36,13 @@ use super::paths::Paths;
 use super::setup::Purpose;
 use super::workshop::{self, Workshop};
 use super::{Error, Result, guest, qemu};
-use crate::harness;
+use crate::harness::{self, knob::Knob};
 use crate::job::Job;
 
 /// The initramfs of the guests that are measured: the agent alone, so that user space begins as soon as it can.
 pub const INITRAMFS: &str = "/lab/bench.cpio";
+/// Whether the kernel moves pages to the node of the processor that uses them.
+const BALANCING: &str = "/proc/sys/kernel/numa_balancing";
 /// How long one area may take.
 const PATIENCE: Duration = Duration::from_secs(1800);
 
@@ -110,11 +116,7 @@ pub fn run(selection: &Selection) -> Result<u8> {
     let mut rows = Vec::new();
     let mut failures = Vec::new();
     for area in areas {
-        let mut take = |measured: Measured| {
-            let row = Row::new(measured);
-            println!("{}", table::row(&row));
-            rows.push(row);
-        };
+        let mut take = |measured: Measured| rows.push(Row::new(measured));
         if let Err(error) = measure(&workshop, area, &mut take) {
             // What the other areas tell is not lost.
             eprintln!("bench: {}: {error}", area.name);
@@ -150,8 +152,12 @@ fn measure(workshop: &Workshop, area: Area, take: &mut dyn FnMut(Measured)) -> R
                 lab: workshop.programs.lab.clone(),
                 kernel: workshop.tiny()?.image,
             };
-            let mut report = Report::new(qemu::version()?, take);
-            measure(&programs, &mut report).map_err(|error| Error::Failed(error.to_string()))
+            let mut show = |measured: Measured| {
+                println!("{}", table::row(&Row::new(measured.clone())));
+                take(measured);
+            };
+            let mut report = Report::new(qemu::version()?, &mut show);
+            measure(&programs, &mut report).map_err(failure)
         }
     }
 }
@@ -202,9 +208,18 @@ pub fn here(name: &str) -> Result<u8> {
         Ok(line) => println!("{line}"),
         Err(error) => failed = Some(error.to_string()),
     };
+    // It would move pages of guests whenever it likes, at the cost of their vCPU threads.
+    let balancing = Path::new(BALANCING);
+    let still = balancing.exists().then(|| Knob::set(balancing, "0")).transpose();
+    let _still = still.map_err(failure)?;
     let mut report = Report::new(qemu::version()?, &mut take);
-    measure(&mut report).map_err(|error| Error::Failed(error.to_string()))?;
+    measure(&mut report).map_err(failure)?;
     failed.map_or(Ok(0), |text| Err(Error::Failed(text)))
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "for map_err")]
+fn failure(error: harness::Error) -> Error {
+    Error::Failed(error.to_string())
 }
 
 fn initramfs(workshop: &Workshop) -> Result<PathBuf> {

@@ -2,10 +2,13 @@
 
 use std::fmt;
 use std::process::ChildStdin;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
 use super::INITRAMFS;
+use super::boot::pinned;
 use super::cpu::Threads;
 use crate::harness::agent::Agent;
 use crate::harness::backing::{Backing, ID};
@@ -17,6 +20,11 @@ use crate::lab::qemu;
 
 /// How many pairs of measurements stand behind a figure.
 pub const PAIRS: usize = 7;
+
+/// How long a balloon may take.
+const PATIENCE: Duration = Duration::from_secs(120);
+/// The shortest and the longest time between two looks at a balloon.
+const GLANCES: [Duration; 2] = [Duration::from_millis(10), Duration::from_millis(500)];
 
 /// A virtual machine monitor.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -85,9 +93,15 @@ impl Vmm {
             .args([balloon::DEVICE[0], &balloon])
     }
 
-    /// Boots this guest and waits for its agent.
+    /// Boots this guest and waits for its agent. With one processor, its VMM gets one too: threads that wait for those on
+    /// other processors would cost as much time as these take to be run, and in an emulated host that is nobody's work.
     pub fn boot(self, machine: &Machine) -> Result<Guest> {
-        let mut vm = self.launch(machine).qmp().start()?;
+        let launch = self.launch(machine).qmp();
+        let mut vm = if machine.processors == 1 {
+            pinned(|| launch.start())??
+        } else {
+            launch.start()?
+        };
         let agent = vm.boot()?;
         let mut qmp = vm.qmp()?;
         let threads = Threads::new(vm.pid(), vcpus(&mut qmp)?);
@@ -126,6 +140,33 @@ impl Guest {
     /// Has the guest write this much memory and free it again, so that the host holds it.
     pub fn touch(&mut self, mebibytes: u64) -> Result<()> {
         self.agent.touch(usize::try_from(mebibytes).unwrap_or(usize::MAX))
+    }
+
+    /// Sets the balloon's target, in MiB, and waits until the guest is there. The balloon is asked seldom, and the more often
+    /// the nearer it is: answers are work of the VMM too.
+    pub fn reach(&mut self, mebibytes: u64) -> Result<()> {
+        let target = mebibytes << 20;
+        let way = |actual: u64| u32::try_from(actual.abs_diff(target) >> 12).unwrap_or(u32::MAX);
+        let all = way(balloon::actual(&mut self.qmp)?);
+        balloon::ask(&mut self.qmp, target)?;
+        let start = Instant::now();
+        loop {
+            let actual = balloon::actual(&mut self.qmp)?;
+            let left = way(actual);
+            if left == 0 {
+                return Ok(());
+            }
+            if start.elapsed() > PATIENCE {
+                return Err(Error::TimedOut {
+                    what: format!("balloon of process {} at {mebibytes} MiB", self.vm.pid()),
+                    patience: PATIENCE,
+                    seen: format!("{} MiB", actual >> 20),
+                });
+            }
+            let done = all.saturating_sub(left).max(1);
+            let rest = start.elapsed().mul_f64(f64::from(left) / f64::from(done));
+            thread::sleep((rest / 2).clamp(GLANCES[0], GLANCES[1]));
+        }
     }
 }
 

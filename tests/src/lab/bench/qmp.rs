@@ -5,8 +5,9 @@ use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
-use super::balloon::{RAM, TAKEN, TOUCHED};
-use super::machine::{BOTH, Guest, Machine, PAIRS, Vmm};
+use super::amounts::Amounts;
+use super::machine::{Guest, Machine, Vmm};
+use super::pairs::{self, Contest};
 use super::report::Report;
 use super::spread::{percent_within, quantile};
 use crate::harness::backing::Backing;
@@ -39,6 +40,8 @@ const MARKS: [(&str, f64); 8] = [
 ];
 /// Between two questions: a client that asks without a pause would measure itself.
 const PAUSE: Duration = Duration::from_millis(1);
+/// How long all may take.
+const ROUNDS: Duration = Duration::from_secs(25);
 /// How long one inflate may take.
 const PATIENCE: Duration = Duration::from_secs(120);
 const MEBIBYTE: u64 = 1 << 20;
@@ -48,44 +51,29 @@ type Latencies = Vec<f64>;
 
 /// Measures.
 pub fn measure(report: &mut Report<'_>) -> Result<()> {
+    let amounts = Amounts::here()?;
     let machine = Machine {
-        mebibytes: RAM,
+        mebibytes: amounts.ram,
         processors: 2,
         backing: Backing::Anonymous,
         balloon: ",free-page-reporting=off",
     };
-    let [ours, theirs] = BOTH.map(|vmm| vmm.boot(&machine));
-    let (mut ours, mut theirs) = (ours?, theirs?);
-    let mut rounds: Vec<(Latencies, Latencies)> = Vec::new();
-    for _ in 0..PAIRS {
-        rounds.push((
-            inflate(Vmm::Ballast, &mut ours)?,
-            inflate(Vmm::Qemu, &mut theirs)?,
-        ));
-    }
+    let rounds = Contest::boot(&machine)?.pairs(ROUNDS, |vmm, guest| inflate(vmm, guest, amounts))?;
     for (figure, share) in [("p50", 0.5), ("p99", 0.99), ("longest", 1.0)] {
         let of = |answers: &Latencies| quantile(answers, share).unwrap_or(f64::INFINITY);
-        let pairs: Vec<_> = rounds
-            .iter()
-            .map(|(ours, theirs)| (of(ours), of(theirs)))
-            .collect();
-        report.pairs(&format!("qmp.inflate.{figure}"), "ms", &pairs);
+        pairs::report(report, &format!("qmp.inflate.{figure}"), "ms", &rounds, of);
     }
     for (mark, limit) in MARKS {
         let of = |answers: &Latencies| percent_within(answers, limit);
-        let pairs: Vec<_> = rounds
-            .iter()
-            .map(|(ours, theirs)| (of(ours), of(theirs)))
-            .collect();
-        report.pairs(&format!("qmp.inflate.within-{mark}-ms"), "%", &pairs);
+        pairs::report(report, &format!("qmp.inflate.within-{mark}-ms"), "%", &rounds, of);
     }
     Ok(())
 }
 
 /// Asks one question after the other from the moment at which the balloon gets its target until it is there.
-fn inflate(vmm: Vmm, guest: &mut Guest) -> Result<Latencies> {
-    guest.touch(TOUCHED)?;
-    let target = (RAM - TAKEN) * MEBIBYTE;
+fn inflate(vmm: Vmm, guest: &mut Guest, amounts: Amounts) -> Result<Latencies> {
+    guest.touch(amounts.touched)?;
+    let target = amounts.left() * MEBIBYTE;
     let own: &[&str] = if vmm == Vmm::Ballast { &OUR_QUERIES } else { &[] };
     let mut latencies = Vec::new();
     balloon::ask(&mut guest.qmp, target)?;
@@ -106,7 +94,6 @@ fn inflate(vmm: Vmm, guest: &mut Guest) -> Result<Latencies> {
         }
         thread::sleep(PAUSE);
     }
-    balloon::ask(&mut guest.qmp, RAM * MEBIBYTE)?;
-    balloon::wait(&mut guest.qmp, RAM * MEBIBYTE, PATIENCE)?;
+    guest.reach(amounts.ram)?;
     Ok(latencies)
 }

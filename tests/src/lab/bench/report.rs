@@ -3,7 +3,9 @@
 use std::io::{self, Write};
 use std::sync::{Arc, Mutex, PoisonError};
 
+use super::budget::Row;
 use super::measured::Measured;
+use super::table;
 use crate::lab::{Error, Result};
 
 /// Takes the figures of one area.
@@ -43,32 +45,53 @@ impl<'a> Report<'a> {
     }
 }
 
-/// Keeps what an area writes, for [`Collector::take`].
+/// Shows what an area writes as it comes, since an area may take long or fail, and keeps it for [`Collector::take`].
 #[derive(Clone, Debug, Default)]
 pub struct Collector {
-    bytes: Arc<Mutex<Vec<u8>>>,
+    told: Arc<Mutex<Told>>,
+}
+
+#[derive(Debug, Default)]
+struct Told {
+    /// The beginning of a line.
+    partial: Vec<u8>,
+    figures: Vec<Measured>,
+    failure: Option<String>,
+}
+
+impl Told {
+    /// One figure in a line of JSON.
+    fn line(&mut self, line: &[u8]) {
+        match serde_json::from_slice::<Measured>(line) {
+            Ok(measured) => {
+                println!("{}", table::row(&Row::new(measured.clone())));
+                self.figures.push(measured);
+            }
+            Err(error) => {
+                let line = String::from_utf8_lossy(line);
+                self.failure = Some(format!("an area said {line:?}: {error}"));
+            }
+        }
+    }
 }
 
 impl Collector {
-    /// The figures: one in each line.
+    /// The figures that have come.
     pub fn take(&self) -> Result<Vec<Measured>> {
-        let bytes = std::mem::take(&mut *self.bytes.lock().unwrap_or_else(PoisonError::into_inner));
-        let text = String::from_utf8_lossy(&bytes);
-        text.lines()
-            .map(|line| {
-                serde_json::from_str(line)
-                    .map_err(|error| Error::Failed(format!("an area said {line:?}: {error}")))
-            })
-            .collect()
+        let told = std::mem::take(&mut *self.told.lock().unwrap_or_else(PoisonError::into_inner));
+        told.failure
+            .map_or(Ok(told.figures), |text| Err(Error::Failed(text)))
     }
 }
 
 impl Write for Collector {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.bytes
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .extend_from_slice(bytes);
+        let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
+        told.partial.extend_from_slice(bytes);
+        while let Some(end) = told.partial.iter().position(|byte| *byte == b'\n') {
+            let line: Vec<u8> = told.partial.drain(..=end).collect();
+            told.line(&line);
+        }
         Ok(bytes.len())
     }
 
