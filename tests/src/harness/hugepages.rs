@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::PathBuf;
 
-use super::knob::Knob;
+use super::knob::{Kept, Knob};
 use super::{Error, Result};
 
 /// A size of huge pages, and a node unless all are meant.
@@ -57,9 +57,19 @@ impl Pool {
     /// Gives it a number of pages until the result is dropped.
     pub fn set(self, pages: u64) -> Result<Knob> {
         let knob = Knob::set(&self.file("nr_hugepages"), &pages.to_string())?;
+        self.expect(pages).map(|()| knob)
+    }
+
+    /// The same, also when this process is killed.
+    pub fn keep(self, pages: u64) -> Result<Kept> {
+        let kept = Kept::set(&self.file("nr_hugepages"), &pages.to_string())?;
+        self.expect(pages).map(|()| kept)
+    }
+
+    fn expect(self, pages: u64) -> Result<()> {
         let found = self.pages()?.total;
         if found == pages {
-            Ok(knob)
+            Ok(())
         } else {
             let what = format!("{pages} pages after writing that number, but {found}");
             Err(Error::Format {

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
 
 use super::{Error, Result};
 
@@ -33,6 +34,42 @@ impl Drop for Knob {
                 self.before,
                 self.path.display()
             );
+        }
+    }
+}
+
+/// A changed setting of a machine that is not ours alone: it goes back also when this process is killed, because another one
+/// waits for that.
+#[derive(Debug)]
+pub struct Kept {
+    keeper: Child,
+    path: PathBuf,
+}
+
+/// Waits until its input ends, and writes its first argument to the file that is its second.
+const KEEPER: &str = "trap '' INT TERM HUP; cat > /dev/null; printf %s \"$1\" > \"$2\"";
+
+impl Kept {
+    /// Writes a value to a file of `/sys` or `/proc/sys`.
+    pub fn set(path: &Path, value: &str) -> Result<Kept> {
+        let before = fs::read_to_string(path).map_err(Error::file("read", path))?;
+        let mut command = Command::new("/bin/sh");
+        command.args(["-c", KEEPER, "keeper", &chosen(&before)]).arg(path);
+        let keeper = command.stdin(Stdio::piped()).spawn();
+        let kept = Kept {
+            keeper: keeper.map_err(Error::file("keep", path))?,
+            path: path.to_owned(),
+        };
+        fs::write(path, value).map_err(Error::file("write", path))?;
+        Ok(kept)
+    }
+}
+
+impl Drop for Kept {
+    fn drop(&mut self) {
+        drop(self.keeper.stdin.take());
+        if !self.keeper.wait().is_ok_and(|status| status.success()) {
+            eprintln!("cannot put back what was in {}", self.path.display());
         }
     }
 }

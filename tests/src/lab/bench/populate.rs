@@ -76,6 +76,9 @@ fn populate(page: Page, size: usize, threads: usize) -> std::io::Result<MmapMut>
         options.huge(Some(HUGE_BITS));
     }
     let memory = options.map_anon()?;
+    if page == Page::Transparent {
+        memory.advise(Advice::HugePage)?;
+    }
     // Transparent huge pages begin at multiples of their size only.
     let part = size.div_ceil(threads).next_multiple_of(1 << HUGE_BITS);
     let populate = |from: usize| {

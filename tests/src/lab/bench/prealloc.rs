@@ -11,25 +11,30 @@ use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
+use rustix::io::Errno;
+use rustix::thread::{
+    CpuSet, disable_transparent_huge_pages, sched_getaffinity, sched_setaffinity,
+    transparent_huge_pages_are_disabled,
+};
 
-use super::machine::PAIRS;
+use super::pairs;
 use super::populate::{self, Page};
 use super::report::Report;
 use super::units::gibibytes;
 use crate::harness::backing::HUGE_PAGE;
 use crate::harness::hugepages::ALL_2M;
-use crate::harness::knob::Knob;
 use crate::harness::maps;
 use crate::harness::{Error, Result};
 use crate::lab::qemu;
 
 /// How much is taken, unless the machine has less than four times as much to give, in bytes.
-const SIZE: u64 = 4 << 30;
+const SIZE: u64 = 2 << 30;
 /// Less than this tells nothing.
 const LEAST: u64 = 1 << 30;
 /// How many threads populate.
 const THREADS: [(usize, &str); 2] = [(1, "1-thread"), (2, "2-threads")];
+/// How long the rounds of one kind of page and number of threads may take.
+const ROUNDS: Duration = Duration::from_secs(30);
 /// How long one may take.
 const PATIENCE: Duration = Duration::from_secs(120);
 /// How often it is looked at.
@@ -85,14 +90,12 @@ pub fn measure(programs: &Programs, report: &mut Report<'_>) -> Result<()> {
     let size = size()?;
     report.note(&format!("prealloc: {} GiB on this machine", size >> 30));
     for page in populate::PAGES {
-        // A wish for huge pages is not everybody's to make: the machine decides for all three.
-        let _thp = match page {
-            Page::Base => Some(Knob::set(Path::new(THP), "never")?),
-            Page::Transparent => Some(Knob::set(Path::new(THP), "always")?),
-            Page::Huge => None,
-        };
+        if page == Page::Transparent && !transparent()? {
+            report.note("prealloc: this machine has transparent huge pages switched off: not measured");
+            continue;
+        }
         let _pool = match page {
-            Page::Huge => Some(ALL_2M.set(ALL_2M.pages()?.total + size / HUGE_PAGE)?),
+            Page::Huge => Some(ALL_2M.keep(ALL_2M.pages()?.total + size / HUGE_PAGE)?),
             Page::Base | Page::Transparent => None,
         };
         for (threads, name) in THREADS {
@@ -106,6 +109,13 @@ pub fn measure(programs: &Programs, report: &mut Report<'_>) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// Whether this machine gives transparent huge pages to those who ask for them.
+fn transparent() -> Result<bool> {
+    let path = Path::new(THP);
+    let text = std::fs::read_to_string(path).map_err(Error::file("read", path))?;
+    Ok(!text.contains("[never]"))
 }
 
 /// A number of GiB, or of less where there is not so much.
@@ -130,15 +140,13 @@ fn rounds(programs: &Programs, page: Page, threads: usize, size: u64) -> Result<
     // Memory that a virtual machine gave back to its own host is very slow at its first touch.
     let run = |who| run(command(programs, who, page, threads, size), page, threads, size);
     run(Contestant::Loop)?;
-    (0..PAIRS)
-        .map(|_| {
-            Ok(Round {
-                bare: run(Contestant::Loop)?,
-                ours: run(Contestant::Ballast)?,
-                qemu: run(Contestant::Qemu)?,
-            })
+    pairs::rounds(ROUNDS, |_| {
+        Ok(Round {
+            bare: run(Contestant::Loop)?,
+            ours: run(Contestant::Ballast)?,
+            qemu: run(Contestant::Qemu)?,
         })
-        .collect()
+    })
 }
 
 /// A process that is killed when it is no longer looked at.
@@ -165,7 +173,14 @@ fn run(mut command: Command, page: Page, threads: usize, size: u64) -> Result<Ra
     };
     let unused = ALL_2M.pages()?.free;
     let start = Instant::now();
-    let mut child = Running(on(threads, || command.spawn())?.map_err(failed)?);
+    let mut spawn = || on(threads, || command.spawn());
+    // QEMU always asks for huge pages, so the others do too, and where none are wanted all are denied them.
+    let child = if page == Page::Base {
+        without_huge_pages(spawn)??
+    } else {
+        spawn()?
+    };
+    let mut child = Running(child.map_err(failed)?);
     let mut first = None;
     loop {
         let held = match page {
@@ -204,6 +219,7 @@ fn last_words(child: &mut Child) -> String {
 
 fn command(programs: &Programs, who: Contestant, page: Page, threads: usize, size: u64) -> Command {
     let object = match page {
+        Page::Transparent if who == Contestant::Ballast => "memory-backend-ram,thp=on",
         Page::Base | Page::Transparent => "memory-backend-ram",
         Page::Huge => "memory-backend-memfd,hugetlb=on,hugetlbsize=2M",
     };
@@ -247,12 +263,19 @@ fn command(programs: &Programs, who: Contestant, page: Page, threads: usize, siz
     command
 }
 
+/// Does something without transparent huge pages; what it starts never has any (prctl(2), PR_SET_THP_DISABLE).
+fn without_huge_pages<T>(action: impl FnOnce() -> T) -> Result<T> {
+    let failed = |error| failed("something without transparent huge pages".into(), error);
+    let before = transparent_huge_pages_are_disabled().map_err(failed)?;
+    disable_transparent_huge_pages(true).map_err(failed)?;
+    let result = action();
+    disable_transparent_huge_pages(before).map_err(failed)?;
+    Ok(result)
+}
+
 /// Does something on so many processors of ours; what it starts stays there. Ballast populates with as many threads.
 fn on<T>(processors: usize, action: impl FnOnce() -> T) -> Result<T> {
-    let failed = |error: rustix::io::Errno| Error::Run {
-        program: format!("something on {processors} processors"),
-        source: error.into(),
-    };
+    let failed = |error| failed(format!("something on {processors} processors"), error);
     let before = sched_getaffinity(None).map_err(failed)?;
     let mut some = CpuSet::new();
     let ours = (0..CpuSet::MAX_CPU).filter(|cpu| before.is_set(*cpu));
@@ -261,4 +284,11 @@ fn on<T>(processors: usize, action: impl FnOnce() -> T) -> Result<T> {
     let result = action();
     sched_setaffinity(None, &before).map_err(failed)?;
     Ok(result)
+}
+
+fn failed(program: String, error: Errno) -> Error {
+    Error::Run {
+        program,
+        source: error.into(),
+    }
 }
