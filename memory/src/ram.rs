@@ -214,6 +214,15 @@ impl Ram {
 }
 
 impl OpenBackend {
+    /// Opens a backend that is no part of a guest's RAM. What [`Prealloc::Background`](crate::backend::Prealloc) asks for
+    /// begins with [`OpenBackend::fill`].
+    ///
+    /// # Errors
+    /// As [`Ram::open`].
+    pub fn open(spec: &BackendSpec) -> Result<Self, RamError> {
+        open::open_alone(spec, &())
+    }
+
     /// What is asked of it now: at the start, and by changes since then.
     #[must_use]
     pub fn spec(&self) -> Arc<BackendSpec> {

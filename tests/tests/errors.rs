@@ -90,7 +90,10 @@ const CASES: &[(&str, &[&str])] = &[
         &["'a'", "128 MiB", "64 MiB"],
     ),
     ("K -smp 0", &["-smp"]),
-    ("K -m 9999999G", &["9999999 GiB", "physical address", "make it smaller"]),
+    (
+        "K -m 9999999G",
+        &["9999999 GiB", "physical address", "make it smaller"],
+    ),
     (
         "K -m 32T -overcommit check=refuse",
         &[

@@ -17,7 +17,7 @@ use crate::machine::VcpuPlace;
 use crate::topology::Topology;
 
 pub use self::balloon::BalloonMismatch;
-pub use self::memory_plan::MemoryError;
+pub use self::memory_plan::{BackendDefaults, MemoryError};
 pub use self::numa_plan::NumaError;
 
 mod balloon;
@@ -124,6 +124,8 @@ pub struct Config {
     pub memory: ByteSize,
     /// Backends of RAM, lowest guest address first.
     pub backends: Vec<BackendSpec>,
+    /// What holds for backends that come later.
+    pub defaults: BackendDefaults,
     /// The directory of `-mem-path`, if the first backend is the one that lies in it.
     pub mem_path: Option<PathBuf>,
     /// What to do where the host may not have all this.
@@ -191,6 +193,7 @@ impl Config {
                 .find_map(|overcommit| overcommit.check)
                 .unwrap_or_default(),
             backends: memory.backends,
+            defaults: memory.defaults,
             mem_path: args.mem_path,
             boot: BootSpec {
                 kernel: args.kernel.ok_or(Error::KernelMissing)?,

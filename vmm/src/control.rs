@@ -38,6 +38,7 @@ mod lines;
 mod listeners;
 mod memory_report;
 pub mod monitor;
+mod object;
 mod prealloc_report;
 mod put_off;
 pub mod qmp;

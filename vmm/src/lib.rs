@@ -19,6 +19,7 @@ pub mod host;
 pub mod kvm;
 pub mod machine;
 pub mod news;
+pub mod objects;
 pub mod pinning;
 pub mod platform;
 pub mod progress;

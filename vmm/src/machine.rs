@@ -14,6 +14,7 @@ use memory::ram::{OpenBackend, PreallocListener, PreallocReport, PreallocState, 
 use memory::size::ByteSize;
 
 use crate::build::{self, Parts};
+use crate::cli::memory_options::ObjectArg;
 use crate::config::Config;
 use crate::control::event::{Event, ShutdownReason};
 use crate::host::bus_error::{BusError, BusErrors, Kind};
@@ -21,6 +22,7 @@ use crate::host::signals::EndingSignals;
 use crate::kvm::kick::ExitFlag;
 use crate::kvm::vcpu::Vcpu;
 use crate::news::{News, NewsSender};
+use crate::objects::{self, Objects};
 use crate::pinning;
 use crate::run_state::RunState;
 use crate::sampler::{Sampled, Sampler};
@@ -89,6 +91,7 @@ pub struct Machine {
     attended: bool,
     threads: VcpuThreads,
     parts: Parts,
+    objects: Objects,
     /// Where the host can run out of pages while the guest runs.
     watch: Option<Watch>,
     sampler: Sampler,
@@ -115,7 +118,10 @@ impl Machine {
             .filter_map(|info| Some((info, config.host_cpus.get(&info.index)?)))
             .collect();
         pinning::pin(pins).map_err(build::Error::Pinning)?;
+        let tell = news.clone();
+        let listener: PreallocListener = Arc::new(move |report| tell.send(News::Prealloc(report)));
         let machine = Machine {
+            objects: Objects::new(config.defaults, Arc::clone(&listener)),
             name: config.name.clone(),
             run_state: RunState::Prelaunch,
             outcome: None,
@@ -128,8 +134,6 @@ impl Machine {
             freezer,
         };
         machine.tell_balloon(false);
-        let tell = news.clone();
-        let listener: PreallocListener = Arc::new(move |report| tell.send(News::Prealloc(report)));
         let filling = machine.ram().fill_beside_guest(&listener);
         filling.map_err(build::Error::Threads)?;
         Ok(machine)
@@ -345,6 +349,21 @@ impl Machine {
     /// What the host held for the guest's memory when it was last read.
     pub fn sample(&self) -> Sampled {
         self.sampler.last()
+    }
+
+    /// Memory backends that are not the guest's.
+    pub fn objects(&self) -> &Objects {
+        &self.objects
+    }
+
+    /// Adds a memory backend.
+    pub fn add_object(&mut self, object: ObjectArg) -> Result<(), objects::Error> {
+        self.objects.add(object, &self.parts.ram)
+    }
+
+    /// Takes a memory backend away that is not the guest's.
+    pub fn remove_object(&mut self, id: &str) -> Result<(), objects::Error> {
+        self.objects.remove(id, &self.parts.ram)
     }
 
     /// The balloon, where there is one.

@@ -172,18 +172,26 @@ impl Ram {
     /// # Errors
     /// When a thread cannot be started.
     pub fn fill_beside_guest(&self, listener: &PreallocListener) -> io::Result<()> {
-        for backend in self.backends() {
-            // The first listener stays.
-            let _ = backend.opened.filling.listener.set(Arc::clone(listener));
-            if backend.spec().prealloc == Prealloc::Background {
-                backend.fill()?;
-            }
-        }
-        Ok(())
+        self.backends()
+            .iter()
+            .try_for_each(|backend| backend.fill_beside_guest(listener))
     }
 }
 
 impl OpenBackend {
+    /// [`Ram::fill_beside_guest`] for one backend.
+    ///
+    /// # Errors
+    /// When a thread cannot be started.
+    pub fn fill_beside_guest(&self, listener: &PreallocListener) -> io::Result<()> {
+        // The first listener stays.
+        let _ = self.opened.filling.listener.set(Arc::clone(listener));
+        match self.spec().prealloc {
+            Prealloc::Background => self.fill(),
+            Prealloc::Off | Prealloc::On => Ok(()),
+        }
+    }
+
     /// How its preallocation stands.
     #[must_use]
     pub fn prealloc(&self) -> PreallocReport {

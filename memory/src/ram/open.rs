@@ -19,7 +19,7 @@ use crate::effective::Effective;
 use crate::given::Given;
 use crate::hints;
 use crate::host::{cgroup, numa, thp};
-use crate::layout::{self, Placement};
+use crate::layout::{self, LayoutError, Placement};
 use crate::mapping::{Mapping, Span};
 use crate::policy;
 use crate::prealloc::{self, Failure, Job};
@@ -36,6 +36,32 @@ struct Opening<'a> {
 }
 
 pub(super) fn open(specs: &[BackendSpec], observer: &dyn OpenObserver) -> Result<Inner, RamError> {
+    let (backends, placements) = open_backends(specs, observer)?;
+    let mut inner = assemble(backends, &placements)?;
+    inner.backends.iter_mut().for_each(started);
+    Ok(inner)
+}
+
+/// Opens a backend that is no part of a guest's RAM yet.
+pub(super) fn open_alone(spec: &BackendSpec, observer: &dyn OpenObserver) -> Result<OpenBackend, RamError> {
+    let (mut backends, _) = open_backends(std::slice::from_ref(spec), observer)?;
+    let mut backend = backends.pop().ok_or(LayoutError::NoBackend)?;
+    started(&mut backend);
+    Ok(backend)
+}
+
+/// The start has come to its end: what was made for it stays.
+fn started(backend: &mut OpenBackend) {
+    // Nothing fills it yet.
+    if let Some(opened) = Arc::get_mut(&mut backend.opened) {
+        opened.source.started();
+    }
+}
+
+fn open_backends(
+    specs: &[BackendSpec],
+    observer: &dyn OpenObserver,
+) -> Result<(Vec<OpenBackend>, Vec<Placement>), RamError> {
     for spec in specs {
         spec.check()?;
         check_nodes(spec)?;
@@ -63,14 +89,7 @@ pub(super) fn open(specs: &[BackendSpec], observer: &dyn OpenObserver) -> Result
         .into_iter()
         .map(|opening| verify(opening, took, observer))
         .collect::<Result<Vec<_>, _>>()?;
-    let mut inner = assemble(backends, &placements)?;
-    for backend in &mut inner.backends {
-        // Nothing fills it yet.
-        if let Some(opened) = Arc::get_mut(&mut backend.opened) {
-            opened.source.started();
-        }
-    }
-    Ok(inner)
+    Ok((backends, placements))
 }
 
 fn check_nodes(spec: &BackendSpec) -> Result<(), RamError> {

@@ -5,10 +5,15 @@ use std::sync::Arc;
 use devices::fault::Faults;
 use devices::testing::anonymous_ram;
 use devices::virtio::balloon::{Balloon, BalloonHandle, BalloonSpec};
+use memory::backend::BackendKind;
 use memory::ram::Ram;
+use memory::size::ByteSize;
+use vmm::cli::memory_options::ObjectArg;
+use vmm::config::BackendDefaults;
 use vmm::control::event::{Event, ShutdownReason};
 use vmm::control::target::Target;
 use vmm::machine::{Error, VcpuInfo, VcpuPlace};
+use vmm::objects::{self, Objects};
 use vmm::run_state::RunState;
 use vmm::sampler::{Sample, Sampled};
 
@@ -18,6 +23,7 @@ pub struct Machine {
     state: RunState,
     ram: Ram,
     balloon: BalloonHandle,
+    objects: Objects,
     faults: Faults,
     vcpus: [VcpuInfo; 1],
     events: Vec<Event>,
@@ -41,6 +47,7 @@ impl Machine {
             state: RunState::Running,
             ram,
             balloon,
+            objects: no_objects(),
             faults: Faults::new(),
             vcpus: [VcpuInfo {
                 index: 0,
@@ -61,10 +68,19 @@ impl Machine {
     pub fn rewind(&mut self) {
         self.state = RunState::Running;
         self.events.clear();
+        self.objects = no_objects();
         self.told = 0;
         self.balloon.set_target(self.ram.size()).expect("all of RAM");
     }
 }
+
+fn no_objects() -> Objects {
+    Objects::new(BackendDefaults::default(), Arc::new(|_| ()))
+}
+
+/// The most that one object may have, and how many there may be.
+const OBJECT: ByteSize = ByteSize::mib(4);
+const OBJECTS: usize = 4;
 
 impl Target for Machine {
     fn run_state(&self) -> RunState {
@@ -125,7 +141,26 @@ impl Target for Machine {
     }
 
     fn sample(&self) -> Sampled {
-        self.sampled.clone().unwrap_or_else(|| Err("never read".to_owned()))
+        self.sampled
+            .clone()
+            .unwrap_or_else(|| Err("never read".to_owned()))
+    }
+
+    fn objects(&self) -> &Objects {
+        &self.objects
+    }
+
+    /// Only memory, and little of it: no file of the host is for a fuzzer to open.
+    fn add_object(&mut self, object: ObjectArg) -> Result<(), objects::Error> {
+        let is_small = object.size <= OBJECT && self.objects.backends().len() < OBJECTS;
+        if !is_small || matches!(object.kind, BackendKind::File(_)) {
+            return Err(objects::Error::Unknown(object.id));
+        }
+        self.objects.add(object, &self.ram)
+    }
+
+    fn remove_object(&mut self, id: &str) -> Result<(), objects::Error> {
+        self.objects.remove(id, &self.ram)
     }
 
     fn balloon(&self) -> Option<&BalloonHandle> {

@@ -7,7 +7,7 @@ use memory::host::numa::NodeSet;
 use memory::policy::{HostPolicy, Placing};
 use memory::size::{ByteSize, PageSize, SizeUnit};
 
-use super::keyval;
+use super::keyval::{self, Pair};
 use super::near;
 use super::properties::memory::{BACKEND_FILE, BACKEND_MEMFD, BACKEND_RAM, MACHINE, OVERCOMMIT, RAM};
 use super::properties::{Family, Properties};
@@ -98,7 +98,11 @@ pub fn ram_size(text: &str) -> Result<ByteSize, ValueError> {
 
 /// `-object memory-backend-ram|memfd|file,…`.
 pub fn object(text: &str) -> Result<ObjectArg, ValueError> {
-    let mut pairs = keyval::split(text, Some("qom-type"))?;
+    object_of(keyval::split(text, Some("qom-type"))?)
+}
+
+/// The same of its properties, `qom-type` among them.
+pub fn object_of(mut pairs: Vec<Pair>) -> Result<ObjectArg, ValueError> {
     let at = pairs
         .iter()
         .position(|(key, _)| key == "qom-type")

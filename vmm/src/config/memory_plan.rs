@@ -94,6 +94,7 @@ pub(super) struct Plan {
     pub(super) size: ByteSize,
     /// In the order of guest addresses.
     pub(super) backends: Vec<BackendSpec>,
+    pub(super) defaults: BackendDefaults,
 }
 
 pub(super) fn plan(args: &Args, nodes: &[Node], warnings: &mut Vec<String>) -> Result<Plan, MemoryError> {
@@ -116,14 +117,22 @@ pub(super) fn plan(args: &Args, nodes: &[Node], warnings: &mut Vec<String>) -> R
         named => (named.iter().map(|(node, object)| (*node, (*object).clone()))).collect(),
     };
     let size = check_size(args, &objects)?;
+    let defaults = BackendDefaults::new(args);
     let backends: Vec<_> = objects
         .into_iter()
-        .map(|(node, object)| complete(node, object, args))
+        .map(|(node, object)| BackendSpec {
+            guest_node: u32::try_from(node).unwrap_or(u32::MAX),
+            ..defaults.complete(object)
+        })
         .collect();
     for spec in &backends {
         spec.check()?;
     }
-    Ok(Plan { size, backends })
+    Ok(Plan {
+        size,
+        backends,
+        defaults,
+    })
 }
 
 /// The sum of the backends, which is what `-m` says.
@@ -214,40 +223,54 @@ fn default_backend(args: &Args) -> Result<ObjectArg, MemoryError> {
     Ok(ObjectArg::new(DEFAULT_ID, kind, size))
 }
 
-/// Fills in what the object did not say. What it did say wins over the machine-wide options, as with QEMU.
-fn complete(node: usize, object: ObjectArg, args: &Args) -> BackendSpec {
-    let machine = || args.machine.iter().rev();
-    let mem_lock = args
-        .overcommit
-        .iter()
-        .rev()
-        .find_map(|overcommit| overcommit.mem_lock);
-    let lock = object.lock.or(mem_lock).unwrap_or_default();
-    let merge = match object.merge {
-        Some(true) => MergeRequest::On,
-        Some(false) => MergeRequest::Off,
-        None => MergeRequest::Default(machine().find_map(|machine| machine.mem_merge).unwrap_or(false)),
-    };
-    BackendSpec {
-        share: object.share,
-        reserve: object.reserve,
+/// What holds for backends that say nothing else, at the start and for those that come later.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct BackendDefaults {
+    lock: Lock,
+    prealloc: bool,
+    merge: bool,
+    no_dump: bool,
+}
+
+impl BackendDefaults {
+    pub(super) fn new(args: &Args) -> BackendDefaults {
+        let machine = || args.machine.iter().rev();
+        let mut overcommit = args.overcommit.iter().rev();
+        BackendDefaults {
+            lock: overcommit
+                .find_map(|overcommit| overcommit.mem_lock)
+                .unwrap_or_default(),
+            prealloc: args.mem_prealloc,
+            merge: machine().find_map(|machine| machine.mem_merge).unwrap_or(false),
+            no_dump: machine().find_map(|machine| machine.dump_guest_core) == Some(false),
+        }
+    }
+
+    /// Fills in what the object did not say. What it did say wins over the machine-wide options, as with QEMU.
+    pub fn complete(&self, object: ObjectArg) -> BackendSpec {
+        let lock = object.lock.unwrap_or(self.lock);
+        let merge = match object.merge {
+            Some(true) => MergeRequest::On,
+            Some(false) => MergeRequest::Off,
+            None => MergeRequest::Default(self.merge),
+        };
         // What is locked from the start is there from the start.
-        prealloc: object
-            .prealloc
-            .unwrap_or(match args.mem_prealloc || lock == Lock::On {
-                true => Prealloc::On,
-                false => Prealloc::Off,
-            }),
-        prealloc_threads: object.prealloc_threads,
-        merge,
-        thp: object.thp,
-        lock,
-        policy: object.policy,
-        strict: object.strict,
-        dump: (object.dump)
-            .or(machine().find_map(|machine| machine.dump_guest_core))
-            .unwrap_or(true),
-        guest_node: u32::try_from(node).unwrap_or(u32::MAX),
-        ..BackendSpec::new(object.id, object.kind, object.size)
+        let prealloc = match self.prealloc || lock == Lock::On {
+            true => Prealloc::On,
+            false => Prealloc::Off,
+        };
+        BackendSpec {
+            share: object.share,
+            reserve: object.reserve,
+            prealloc: object.prealloc.unwrap_or(prealloc),
+            prealloc_threads: object.prealloc_threads,
+            merge,
+            thp: object.thp,
+            lock,
+            policy: object.policy,
+            strict: object.strict,
+            dump: object.dump.unwrap_or(!self.no_dump),
+            ..BackendSpec::new(object.id, object.kind, object.size)
+        }
     }
 }

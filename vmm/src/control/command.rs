@@ -13,6 +13,7 @@ use super::balloon_report;
 use super::host_report;
 use super::memory_report;
 use super::monitor;
+use super::object;
 use super::prealloc_report;
 use super::put_off::Awaited;
 use super::qmp::{self, Arguments, Class, Failure};
@@ -42,6 +43,8 @@ pub const NAMES: &[&str] = &[
     "qom-list",
     "qom-get",
     "qom-set",
+    "object-add",
+    "object-del",
     "human-monitor-command",
     "x-ballast-query-memory",
     "x-ballast-query-balloon",
@@ -78,7 +81,7 @@ pub fn execute(target: &mut dyn Target, name: &str, mut arguments: Arguments) ->
             arguments.finish()?;
             balloon(target).map(|balloon| json!({ "actual": balloon.actual().bytes() }))
         }
-        "query-memdev" => arguments.finish().map(|()| memory_report::memdev(target.ram())),
+        "query-memdev" => arguments.finish().map(|()| memory_report::memdev(target)),
         "query-memory-size-summary" => {
             arguments.finish()?;
             Ok(json!({ "base-memory": target.ram().size().bytes(), "plugged-memory": 0 }))
@@ -112,6 +115,12 @@ pub fn execute(target: &mut dyn Target, name: &str, mut arguments: Arguments) ->
             arguments.finish()?;
             qom::set(target, &path, &property, &value).map(|()| json!({}))
         }
+        "object-add" => object::add(target, arguments).map(|()| json!({})),
+        "object-del" => {
+            let id = arguments.string("id")?;
+            arguments.finish()?;
+            object::remove(target, &id).map(|()| json!({}))
+        }
         "human-monitor-command" => {
             let line = arguments.string("command-line")?;
             // Which vCPU's registers to show; no command here shows any.
@@ -133,12 +142,12 @@ pub fn execute(target: &mut dyn Target, name: &str, mut arguments: Arguments) ->
         "x-ballast-query-host" => arguments.finish().map(|()| host_report::host()),
         "x-ballast-query-prealloc" => {
             arguments.finish()?;
-            Ok(prealloc_report::query(target.ram()))
+            Ok(prealloc_report::query(target))
         }
         "x-ballast-cancel-prealloc" => {
             let id = arguments.optional_string("id")?;
             arguments.finish()?;
-            prealloc_report::cancel(target.ram(), id.as_deref()).map(|()| json!({}))
+            prealloc_report::cancel(target, id.as_deref()).map(|()| json!({}))
         }
         "x-ballast-pin-vcpus" => {
             let (vcpus, cpus) = (arguments.optional_list("vcpus")?, arguments.list("host-cpus")?);

@@ -15,6 +15,7 @@ use memory::size::ByteSize;
 use serde_json::{Value, json};
 
 use super::balloon_report;
+use super::target::{Target, backends};
 use crate::sampler::Sample;
 
 /// A backend as `query-memdev` shows it: what was asked, in QEMU's words, with our defaults filled in.
@@ -48,7 +49,7 @@ impl Asked {
 }
 
 /// `query-memdev`. QEMU shows there what was configured; what took effect is a member of ours.
-pub(super) fn memdev(ram: &Ram) -> Value {
+pub(super) fn memdev(target: &dyn Target) -> Value {
     let one = |backend: &OpenBackend| {
         let (spec, asked) = (backend.spec(), Asked::of(backend));
         json!({
@@ -64,13 +65,13 @@ pub(super) fn memdev(ram: &Ram) -> Value {
             "x-ballast-effective": effective(backend),
         })
     };
-    ram.backends().iter().map(one).collect()
+    backends(target).map(one).collect()
 }
 
 /// `info memdev`, with a line of ours for what took effect.
-pub(super) fn memdev_text(ram: &Ram) -> String {
+pub(super) fn memdev_text(target: &dyn Target) -> String {
     let mut text = String::new();
-    for backend in ram.backends() {
+    for backend in backends(target) {
         let (spec, asked) = (backend.spec(), Asked::of(backend));
         let nodes: Vec<String> = asked.nodes.iter().map(u32::to_string).collect();
         // Writing to a String cannot fail.

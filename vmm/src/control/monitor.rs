@@ -181,7 +181,7 @@ fn info(target: &dyn Target, words: &[&str]) -> String {
         ["host"] => host_report::text(),
         ["ksm"] => memory_report::ksm_text(target.ram()),
         ["kvm"] => "kvm support: enabled\n".to_owned(),
-        ["memdev"] => memory_report::memdev_text(target.ram()),
+        ["memdev"] => memory_report::memdev_text(target),
         ["name"] => target.name().map(|name| format!("{name}\n")).unwrap_or_default(),
         ["placement"] => with_sample(target, |sample| {
             memory_report::placement_text(target.ram(), sample)

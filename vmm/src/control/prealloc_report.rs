@@ -1,12 +1,13 @@
 //! How preallocations stand, as QMP shows them, and how one is stopped.
 
-use memory::ram::{PreallocReport, PreallocState, Ram};
+use memory::ram::{PreallocReport, PreallocState};
 use serde_json::{Value, json};
 
 use super::qmp::{Class, Failure};
+use super::target::{Target, backends};
 
 /// `x-ballast-query-prealloc`: every backend, also those without a preallocation.
-pub(super) fn query(ram: &Ram) -> Value {
+pub(super) fn query(target: &dyn Target) -> Value {
     let one = |backend: &memory::ram::OpenBackend| {
         let report = backend.prealloc();
         let mut answer = json(&report);
@@ -16,7 +17,7 @@ pub(super) fn query(ram: &Ram) -> Value {
         answer["eta-ms"] = json!(report.eta().map(|eta| eta.as_millis()));
         answer
     };
-    ram.backends().iter().map(one).collect()
+    backends(target).map(one).collect()
 }
 
 /// What the event tells, and the query too. Sizes in bytes.
@@ -48,8 +49,8 @@ fn state(state: &PreallocState) -> &'static str {
 }
 
 /// `x-ballast-cancel-prealloc`: of one backend, or of all. That it has ended is an event.
-pub(super) fn cancel(ram: &Ram, id: Option<&str>) -> Result<(), Failure> {
-    let mut backends = ram.backends().iter();
+pub(super) fn cancel(target: &dyn Target, id: Option<&str>) -> Result<(), Failure> {
+    let mut backends = backends(target);
     let Some(id) = id else {
         // All of them, not only the first.
         let running = backends.filter(|backend| backend.cancel_fill()).count();

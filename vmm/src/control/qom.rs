@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 
 use super::balloon_report;
 use super::qmp::{Class, Failure};
-use super::target::Target;
+use super::target::{Target, backends};
 
 /// The property that is worth waiting for.
 pub(super) const GUEST_STATS: &str = "guest-stats";
@@ -114,13 +114,12 @@ fn find<'a>(target: &'a dyn Target, path: &str) -> Result<Node<'a>, Failure> {
     let absolute = path.starts_with('/');
     let leads =
         |full: &[&str]| *full == parts[..] || (!absolute && !parts.is_empty() && full.ends_with(&parts));
-    let backends = || target.ram().backends().iter();
     if let Some(balloon) = target.balloon()
         && leads(&["machine", "peripheral", balloon.id()])
     {
         return Ok(Node::Balloon(balloon));
     }
-    if let Some(backend) = backends().find(|backend| leads(&["objects", &backend.spec().id])) {
+    if let Some(backend) = backends(target).find(|backend| leads(&["objects", &backend.spec().id])) {
         return Ok(Node::Backend(backend));
     }
     let (path, children) = match parts[..] {
@@ -141,7 +140,7 @@ fn find<'a>(target: &'a dyn Target, path: &str) -> Result<Node<'a>, Failure> {
                 let spec = backend.spec();
                 Child::new(spec.id.as_str(), backend::type_name(&spec))
             };
-            ("/objects", backends().map(child).collect())
+            ("/objects", backends(target).map(child).collect())
         }
         _ => {
             return Err(Failure {

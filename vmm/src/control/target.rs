@@ -2,10 +2,12 @@
 
 use devices::fault::Faults;
 use devices::virtio::balloon::BalloonHandle;
-use memory::ram::Ram;
+use memory::ram::{OpenBackend, Ram};
 
 use super::event::Event;
+use crate::cli::memory_options::ObjectArg;
 use crate::machine::{self, Machine, VcpuInfo};
+use crate::objects::{self, Objects};
 use crate::run_state::RunState;
 use crate::sampler::Sampled;
 
@@ -32,12 +34,23 @@ pub trait Target {
     fn sample_ready(&mut self) -> bool;
     /// What the host held for the guest's memory when it was last read, or why that is not known.
     fn sample(&self) -> Sampled;
+    /// Memory backends that are not the guest's.
+    fn objects(&self) -> &Objects;
+    /// Adds one.
+    fn add_object(&mut self, object: ObjectArg) -> Result<(), objects::Error>;
+    /// Takes one away.
+    fn remove_object(&mut self, id: &str) -> Result<(), objects::Error>;
     /// The balloon, where there is one.
     fn balloon(&self) -> Option<&BalloonHandle>;
     /// What the guest did wrong so far.
     fn faults(&self) -> &Faults;
     /// Events since the last call, oldest first.
     fn take_events(&mut self) -> Vec<Event>;
+}
+
+/// All memory backends: the guest's, then those that are not.
+pub(super) fn backends(target: &dyn Target) -> impl Iterator<Item = &OpenBackend> {
+    target.ram().backends().iter().chain(target.objects().backends())
 }
 
 impl Target for Machine {
@@ -79,6 +92,18 @@ impl Target for Machine {
 
     fn sample(&self) -> Sampled {
         Machine::sample(self)
+    }
+
+    fn objects(&self) -> &Objects {
+        Machine::objects(self)
+    }
+
+    fn add_object(&mut self, object: ObjectArg) -> Result<(), objects::Error> {
+        Machine::add_object(self, object)
+    }
+
+    fn remove_object(&mut self, id: &str) -> Result<(), objects::Error> {
+        Machine::remove_object(self, id)
     }
 
     fn balloon(&self) -> Option<&BalloonHandle> {

@@ -10,7 +10,10 @@ use memory::size::ByteSize;
 
 use super::event::{Event, ShutdownReason};
 use super::target::Target;
+use crate::cli::memory_options::ObjectArg;
+use crate::config::BackendDefaults;
 use crate::machine::{self, VcpuInfo, VcpuPlace};
+use crate::objects::{self, Objects};
 use crate::run_state::RunState;
 use crate::sampler::{Sample, Sampled};
 
@@ -22,6 +25,7 @@ pub(super) struct Fake {
     pub(super) state: RunState,
     pub(super) name: Option<String>,
     pub(super) ram: Ram,
+    pub(super) objects: Objects,
     pub(super) balloon: Option<BalloonHandle>,
     /// The half that a driver sees.
     pub(super) device: Balloon,
@@ -107,6 +111,18 @@ impl Target for Fake {
         self.sampled.clone().unwrap_or_else(read)
     }
 
+    fn objects(&self) -> &Objects {
+        &self.objects
+    }
+
+    fn add_object(&mut self, object: ObjectArg) -> Result<(), objects::Error> {
+        self.objects.add(object, &self.ram)
+    }
+
+    fn remove_object(&mut self, id: &str) -> Result<(), objects::Error> {
+        self.objects.remove(id, &self.ram)
+    }
+
     fn balloon(&self) -> Option<&BalloonHandle> {
         self.balloon.as_ref()
     }
@@ -134,6 +150,7 @@ pub(super) fn fake() -> Fake {
         state: RunState::Running,
         name: Some("web".to_owned()),
         ram,
+        objects: Objects::new(BackendDefaults::default(), Arc::new(|_| ())),
         balloon: Some(balloon),
         device,
         faults: Faults::new(),

@@ -56,7 +56,11 @@ fn every_command_that_is_listed_is_there() {
             assert_eq!(failure.class, Class::GenericError, "{name}: {failure:?}");
         }
         let extra = json!({ "value": 64 << 20, "command-line": "help", "path": "/machine", "property": "type",
-            "host-cpus": [0], "surplus": 1 });
+            "host-cpus": [0], "id": "x", "surplus": 1 });
+        // What that takes is a matter of the object's type.
+        if *name == "object-add" {
+            continue;
+        }
         let (class, desc) = refused(target, name, &extra);
         assert_eq!(class, "GenericError", "{name}");
         assert!(desc.ends_with("is unexpected"), "{name}: {desc}");

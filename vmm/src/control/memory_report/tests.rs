@@ -3,7 +3,7 @@ use crate::control::testing::fake;
 
 #[test]
 fn memdev_has_qemus_shape_and_what_took_effect() {
-    let list = memdev(&fake().ram);
+    let list = memdev(&fake());
     let mut one = list[0].clone();
     let effective = one
         .as_object_mut()
@@ -26,7 +26,7 @@ fn memdev_has_qemus_shape_and_what_took_effect() {
 
 #[test]
 fn people_see_the_same() {
-    let text = memdev_text(&fake().ram);
+    let text = memdev_text(&fake());
     let expected = "memory backend: ram\n  size:  67108864\n  merge: false\n  dump: true\n  prealloc: false\n  \
                     share: false\n  reserve: false\n  policy: default\n  host nodes: \n  in effect: backend 'ram': ";
     assert!(text.starts_with(expected), "{text}");

@@ -83,6 +83,11 @@ impl Arguments {
         there.then(|| self.list(name)).transpose()
     }
 
+    /// All that is left, for who knows what it may be.
+    pub fn rest(self) -> impl Iterator<Item = (String, Value)> {
+        self.0.into_iter()
+    }
+
     /// Nothing may be left.
     pub fn finish(self) -> Result<(), Failure> {
         match self.0.into_iter().next() {

@@ -1,0 +1,54 @@
+//! `object-add` and `object-del`: memory backends that come and go while the machine runs.
+
+use serde_json::Value;
+
+use super::command::failed;
+use super::qmp::{Arguments, Failure};
+use super::target::Target;
+use crate::cli::keyval::Pair;
+use crate::cli::memory_options;
+
+/// `object-add`: the properties are those of `-object`.
+pub(super) fn add(target: &mut dyn Target, mut arguments: Arguments) -> Result<(), Failure> {
+    // QEMU names these two first.
+    let mut pairs: Vec<Pair> = Vec::new();
+    for name in ["qom-type", "id"] {
+        pairs.push((name.to_owned(), arguments.string(name)?));
+    }
+    for (name, value) in arguments.rest() {
+        pairs.extend(texts(&name, value)?.into_iter().map(|text| (name.clone(), text)));
+    }
+    let object = memory_options::object_of(pairs).map_err(|error| failed(&error))?;
+    target.add_object(object).map_err(|error| failed(&error))
+}
+
+/// `object-del`.
+pub(super) fn remove(target: &mut dyn Target, id: &str) -> Result<(), Failure> {
+    target.remove_object(id).map_err(|error| failed(&error))
+}
+
+/// A value as the command line has it; the elements of a list one by one.
+fn texts(name: &str, value: Value) -> Result<Vec<String>, Failure> {
+    if let Value::Array(values) = value {
+        return values.into_iter().map(|value| text(name, value)).collect();
+    }
+    text(name, value).map(|text| vec![text])
+}
+
+fn text(name: &str, value: Value) -> Result<String, Failure> {
+    match value {
+        Value::Bool(on) => Ok(if on { "on" } else { "off" }.to_owned()),
+        Value::Number(number) => Ok(number.to_string()),
+        Value::String(text) => Ok(text),
+        Value::Null | Value::Object(_) | Value::Array(_) => Err(wrong(name)),
+    }
+}
+
+fn wrong(name: &str) -> Failure {
+    Failure::generic(format!(
+        "Invalid parameter type for '{name}', expected: boolean, number, string or list of these"
+    ))
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,28 @@
+use std::sync::{Arc, mpsc};
+use std::time::Duration;
+
+use memory::backend::{BackendKind, BackendSpec};
+use memory::ram::PreallocState;
+use memory::size::ByteSize;
+
+use super::*;
+
+fn ram() -> Ram {
+    let spec = BackendSpec::new("ram", BackendKind::Ram, ByteSize::mib(2));
+    Ram::open(vec![spec], &()).unwrap()
+}
+
+#[test]
+fn a_preallocation_goes_on_after_the_answer_and_is_told() {
+    let (sender, reports) = mpsc::channel();
+    let listener: PreallocListener = Arc::new(move |report| sender.send(report).unwrap());
+    let mut objects = Objects::new(BackendDefaults::default(), listener);
+    let mut object = ObjectArg::new("extra", BackendKind::memfd(None), ByteSize::mib(16));
+    object.prealloc = Some(Prealloc::On);
+    objects.add(object, &ram()).unwrap();
+    let report = reports.recv_timeout(Duration::from_secs(60)).unwrap();
+    assert_eq!((report.id.as_str(), report.state), ("extra", PreallocState::Done));
+    assert_eq!(objects.backends()[0].resident().unwrap(), ByteSize::mib(16));
+    objects.remove("extra", &ram()).unwrap();
+    assert!(objects.backends().is_empty());
+}
