@@ -2,11 +2,13 @@
 //!
 //! At random, since pages that are interleaved between nodes follow a rhythm, and a fixed step could hear one node only.
 
-/// Some of the pages that it was shown, at most a number of them.
+/// All pages that it was shown, or where they are too many, some of them.
 #[derive(Clone, Debug)]
 pub(crate) struct Picks {
-    /// A power of two.
+    /// So many may be chosen. A power of two.
     limit: usize,
+    /// What becomes the limit once it was reached. A power of two.
+    some: usize,
     /// Addresses, in the order shown.
     chosen: Vec<u64>,
     /// Pages that one chosen page stands for. A power of two.
@@ -20,10 +22,12 @@ pub(crate) struct Picks {
 }
 
 impl Picks {
-    /// None yet, and at most `limit`, rounded up to a power of two.
-    pub(crate) fn new(limit: usize) -> Self {
+    /// None yet. Up to `all` pages are all chosen; of more, at most `some`. Both are rounded up to powers of two.
+    pub(crate) fn new(all: usize, some: usize) -> Self {
+        let power = |limit: usize| limit.max(2).next_power_of_two();
         Self {
-            limit: limit.max(2).next_power_of_two(),
+            limit: power(all),
+            some: power(some).min(power(all)),
             chosen: Vec::new(),
             stretch: 1,
             shown: 0,
@@ -60,12 +64,16 @@ impl Picks {
 
     fn begin_stretch(&mut self) {
         if self.chosen.len() == self.limit {
+            self.limit = self.some;
+        }
+        while self.chosen.len() >= self.limit {
             // Two stretches become one, which keeps the choice of either.
-            for pair in 0..self.limit / 2 {
+            let pairs = self.chosen.len() / 2;
+            for pair in 0..pairs {
                 let either = usize::from(self.random(2) == 1);
                 self.chosen[pair] = self.chosen[2 * pair + either];
             }
-            self.chosen.truncate(self.limit / 2);
+            self.chosen.truncate(pairs);
             self.stretch *= 2;
         }
         self.lucky = self.random(self.stretch);

@@ -9,11 +9,13 @@ use crate::picks::Picks;
 use crate::size::{ByteSize, PageSize};
 use crate::sys;
 
-/// Base pages whose node is asked for, in one sample of all backends. To ask for a page's node costs twenty times as much as
-/// to find that it is there.
-const BASE_PICKS: usize = 16384;
-/// The same for huge pages of any kind: all of 16 GiB.
-const HUGE_PICKS: usize = 8192;
+/// Base pages whose nodes are all asked for, in one sample of all backends: 64 MiB. To ask for a page's node costs thirty times
+/// as much as to find that it is there.
+const ALL_BASE: usize = 16384;
+/// How many are asked for where there are more.
+const SOME_BASE: usize = 4096;
+/// Huge pages of any kind whose nodes are asked for: all of 16 GiB.
+const HUGE: usize = 8192;
 
 /// What was found.
 #[derive(Clone, Debug, Default)]
@@ -46,7 +48,8 @@ impl Walk {
         sharers: usize,
     ) -> io::Result<Self> {
         let part = |picks: usize| picks / sharers.clamp(1, 32);
-        let mut seen = Seen::new(page, part(BASE_PICKS), part(HUGE_PICKS));
+        let base = Picks::new(part(ALL_BASE), part(SOME_BASE));
+        let mut seen = Seen::new(page, base, Picks::new(part(HUGE), part(HUGE)));
         pagemap.scan(mapping, |run| seen.show(run))?;
         seen.walk()
     }
@@ -57,7 +60,7 @@ impl Walk {
     /// As [`Walk::take`].
     pub(super) fn count(pagemap: &Pagemap, mapping: &Mapping, page: PageSize) -> io::Result<Self> {
         // As few base pages as there can be; of the huge ones it has to be known which are the page of zeroes.
-        let mut seen = Seen::new(page, 0, HUGE_PICKS);
+        let mut seen = Seen::new(page, Picks::new(0, 0), Picks::new(HUGE, HUGE));
         pagemap.scan(mapping, |run| seen.show(run))?;
         seen.walk()
     }
@@ -106,11 +109,11 @@ struct Kind {
 }
 
 impl Kind {
-    fn new(page: PageSize, limit: usize) -> Self {
+    fn new(page: PageSize, picks: Picks) -> Self {
         Self {
             page: page.bytes(),
             pages: 0,
-            picks: Picks::new(limit),
+            picks,
         }
     }
 
@@ -187,11 +190,11 @@ struct Seen {
 }
 
 impl Seen {
-    fn new(page: PageSize, base_limit: usize, huge_limit: usize) -> Self {
+    fn new(page: PageSize, base: Picks, huge: Picks) -> Self {
         Self {
             hugetlb: page.is_huge(),
-            base: Kind::new(PageSize::BASE, base_limit),
-            huge: Kind::new(page.max(PageSize::HUGE_2M), huge_limit),
+            base: Kind::new(PageSize::BASE, base),
+            huge: Kind::new(page.max(PageSize::HUGE_2M), huge),
         }
     }
 
