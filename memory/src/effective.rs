@@ -79,29 +79,42 @@ impl Effective {
             true => self.policy.clone(),
             false => format!("{} (asked {asked_policy})", self.policy),
         };
-        let asked_thp = match spec.thp {
+        let switches = self
+            .switches(spec)
+            .map(|(name, is, asked)| switch(name, is, asked));
+        format!(
+            "backend '{}': {self}: {}, policy={policy}",
+            spec.id,
+            switches.join(", ")
+        )
+    }
+
+    /// The properties that were asked for and are not in effect, by their names on the command line.
+    #[must_use]
+    pub fn differs(&self, spec: &BackendSpec) -> Vec<&'static str> {
+        let switches = self.switches(spec).into_iter();
+        let differing = switches.filter(|(_, is, asked)| asked.is_some_and(|asked| asked != *is));
+        let policy = (self.policy != spec.policy.to_string()).then_some("policy");
+        differing.map(|(name, _, _)| name).chain(policy).collect()
+    }
+
+    /// What is on or off: the name, what is in effect, and what was asked, if anything was.
+    fn switches(&self, spec: &BackendSpec) -> [(&'static str, bool, Option<bool>); 7] {
+        let thp = match spec.thp {
             Thp::Default => None,
             Thp::On => Some(true),
             Thp::Off => Some(false),
         };
-        let properties = [
-            property("share", self.share, spec.share),
-            property("reserve", self.reserve, spec.reserve),
-            property("prealloc", self.prealloc, Some(spec.prealloc.wanted())),
-            property("merge", self.merge, Some(spec.merge.wanted())),
-            property("thp", self.thp, asked_thp),
-            property(
-                "lock",
-                self.lock,
-                Some(spec.lock != Lock::Off).filter(|asked| *asked),
-            ),
-            property("dump", self.dump, Some(spec.dump)),
-        ];
-        format!(
-            "backend '{}': {self}: {}, policy={policy}",
-            spec.id,
-            properties.join(", ")
-        )
+        let lock = (spec.lock != Lock::Off).then_some(true);
+        [
+            ("share", self.share, spec.share),
+            ("reserve", self.reserve, spec.reserve),
+            ("prealloc", self.prealloc, Some(spec.prealloc.wanted())),
+            ("merge", self.merge, Some(spec.merge.wanted())),
+            ("thp", self.thp, thp),
+            ("lock", self.lock, lock),
+            ("dump", self.dump, Some(spec.dump)),
+        ]
     }
 }
 
@@ -113,7 +126,7 @@ impl fmt::Display for Effective {
 }
 
 /// `name=on`, with what was asked where it was asked and differs.
-fn property(name: &str, is: bool, asked: Option<bool>) -> String {
+fn switch(name: &str, is: bool, asked: Option<bool>) -> String {
     let word = |on| if on { "on" } else { "off" };
     match asked {
         Some(asked) if asked != is => format!("{name}={} (asked {})", word(is), word(asked)),

@@ -23,4 +23,5 @@ fn the_summary_shows_what_differs_from_what_was_asked() {
         "backend 'mem0': 512 MiB of hugetlb memfd, pages of 2 MiB: share=on (asked off), reserve=on, prealloc=off, \
          merge=off, thp=off, lock=on, dump=on, policy=bind 1 (asked default)"
     );
+    assert_eq!(effective.differs(&asked), ["share", "policy"]);
 }

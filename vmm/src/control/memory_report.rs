@@ -129,6 +129,10 @@ pub(super) fn placement_text(ram: &Ram, sample: &Sample) -> String {
             "  resident {}, transparent huge {}, swapped {}, merged {}, locked {}{misplaced}",
             now.resident, now.transparent_huge, now.swapped, now.merged, now.locked,
         );
+        let differs = backend.effective().differs(&spec);
+        if !differs.is_empty() {
+            let _ = writeln!(text, "  not as asked: {}", differs.join(", "));
+        }
     }
     text
 }
@@ -191,6 +195,8 @@ fn report(backend: &OpenBackend, now: &Residency) -> Value {
             "policy": spec.policy.to_string(),
         },
         "effective": effective(backend),
+        // What was asked and is not in effect.
+        "differs": backend.effective().differs(&spec),
         "resident": now.resident.bytes(),
         "swapped": now.swapped.bytes(),
         "transparent-huge": now.transparent_huge.bytes(),

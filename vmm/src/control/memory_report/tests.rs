@@ -93,4 +93,8 @@ fn placement_is_told_by_backend_and_node() {
     assert!(report["age-ms"].as_u64().unwrap() < 60_000);
     assert_eq!(report["backends"][0]["guest-node"], 0);
     assert_eq!(report["backends"][0]["nodes-exact"], true);
+    assert_eq!(
+        report["backends"][0]["differs"].as_array().unwrap().is_empty(),
+        !text.contains("not as asked")
+    );
 }
