@@ -4,7 +4,9 @@ use std::error::Error;
 use std::io::stderr;
 use std::process::ExitCode;
 
-use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::{LevelFilter, Targets};
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
 use vmm::cli::{self, Command};
 use vmm::config::Config;
 use vmm::control::Control;
@@ -84,14 +86,21 @@ fn prepare(config: &Config) -> Result<MainLoop, Box<dyn Error>> {
 }
 
 fn start_log(verbose: bool) {
-    let default = if verbose { "info" } else { "warn" };
-    let filter = EnvFilter::try_from_env("BALLAST_LOG").unwrap_or_else(|_| EnvFilter::new(default));
+    let default = if verbose {
+        LevelFilter::INFO
+    } else {
+        LevelFilter::WARN
+    };
+    let asked = std::env::var("BALLAST_LOG").ok();
+    let filter = asked.and_then(|text| text.parse().ok());
     tracing_subscriber::fmt()
-        .with_env_filter(filter)
+        .with_max_level(LevelFilter::TRACE)
         .with_writer(stderr)
         .with_ansi(false)
         .without_time()
         .with_target(false)
+        .finish()
+        .with(filter.unwrap_or_else(|| Targets::new().with_default(default)))
         .init();
 }
 
