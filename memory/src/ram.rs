@@ -6,6 +6,7 @@ mod fill;
 mod limit;
 mod misplaced;
 mod open;
+mod refusal;
 mod shortage;
 
 use std::io;

@@ -7,7 +7,7 @@ use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::open::prealloc_error;
+use super::refusal::prealloc_error;
 use super::{Misplaced, OpenBackend, Opened, Ram};
 use crate::backend::{OpenObserver, OpenStage, Prealloc};
 use crate::prealloc::{self, Beside, Failure, Job};
