@@ -10,11 +10,10 @@ use devices::fault::Faults;
 use devices::serial::SerialPort;
 use devices::virtio::balloon::{BalloonHandle, BalloonNews};
 use memory::backend::BackendKind;
-use memory::ram::{OpenBackend, PreallocListener, PreallocReport, PreallocState, Ram};
+use memory::ram::{OpenBackend, PreallocListener, PreallocReport, Ram};
 use memory::size::ByteSize;
 
 use crate::build::{self, Parts};
-use crate::cli::memory_options::ObjectArg;
 use crate::config::Config;
 use crate::control::event::{Event, ShutdownReason};
 use crate::host::bus_error::{BusError, BusErrors, Kind};
@@ -22,7 +21,7 @@ use crate::host::signals::EndingSignals;
 use crate::kvm::kick::ExitFlag;
 use crate::kvm::vcpu::Vcpu;
 use crate::news::{News, NewsSender};
-use crate::objects::{self, Objects};
+use crate::objects::Objects;
 use crate::pinning;
 use crate::run_state::RunState;
 use crate::sampler::{Sampled, Sampler};
@@ -230,12 +229,8 @@ impl Machine {
     }
 
     fn hear_of_prealloc(&mut self, report: PreallocReport) {
-        match &report.state {
-            PreallocState::Misplaced(text) | PreallocState::Failed(text) => {
-                eprintln!("ballast: warning: {text}");
-            }
-            PreallocState::None | PreallocState::Running | PreallocState::Done | PreallocState::Cancelled => {
-            }
+        if let Some(text) = report.state.trouble() {
+            eprintln!("ballast: warning: {text}");
         }
         self.events.push(Event::PreallocEnded(report));
     }
@@ -356,14 +351,9 @@ impl Machine {
         &self.objects
     }
 
-    /// Adds a memory backend.
-    pub fn add_object(&mut self, object: ObjectArg) -> Result<(), objects::Error> {
-        self.objects.add(object, &self.parts.ram)
-    }
-
-    /// Takes a memory backend away that is not the guest's.
-    pub fn remove_object(&mut self, id: &str) -> Result<(), objects::Error> {
-        self.objects.remove(id, &self.parts.ram)
+    /// The same, to be changed beside those that are.
+    pub fn objects_mut(&mut self) -> (&mut Objects, &Ram) {
+        (&mut self.objects, &self.parts.ram)
     }
 
     /// The balloon, where there is one.

@@ -47,6 +47,17 @@ pub enum PreallocState {
     Failed(String),
 }
 
+impl PreallocState {
+    /// What went wrong, where something did.
+    #[must_use]
+    pub fn trouble(&self) -> Option<&str> {
+        match self {
+            Self::Misplaced(text) | Self::Failed(text) => Some(text),
+            Self::None | Self::Running | Self::Done | Self::Cancelled => None,
+        }
+    }
+}
+
 impl PreallocReport {
     /// Bytes a second since it began.
     #[must_use]

@@ -22,10 +22,6 @@ pub(super) fn query(target: &dyn Target) -> Value {
 
 /// What the event tells, and the query too. Sizes in bytes.
 pub(super) fn json(report: &PreallocReport) -> Value {
-    let message = match &report.state {
-        PreallocState::Misplaced(text) | PreallocState::Failed(text) => Some(text),
-        PreallocState::None | PreallocState::Running | PreallocState::Done | PreallocState::Cancelled => None,
-    };
     json!({
         "id": report.id,
         "state": state(&report.state),
@@ -33,7 +29,7 @@ pub(super) fn json(report: &PreallocReport) -> Value {
         "populated": report.populated.bytes(),
         "skipped": report.skipped.bytes(),
         "elapsed-ms": report.elapsed.as_millis(),
-        "message": message,
+        "message": report.state.trouble(),
     })
 }
 

@@ -99,11 +99,13 @@ impl Target for Machine {
     }
 
     fn add_object(&mut self, object: ObjectArg) -> Result<(), objects::Error> {
-        Machine::add_object(self, object)
+        let (objects, ram) = self.objects_mut();
+        objects.add(object, ram)
     }
 
     fn remove_object(&mut self, id: &str) -> Result<(), objects::Error> {
-        Machine::remove_object(self, id)
+        let (objects, ram) = self.objects_mut();
+        objects.remove(id, ram)
     }
 
     fn balloon(&self) -> Option<&BalloonHandle> {
