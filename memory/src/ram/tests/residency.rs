@@ -4,6 +4,7 @@ use vm_memory::{Bytes, GuestAddress};
 
 use crate::backend::{BackendKind, Lock, Prealloc, Thp};
 use crate::mapping::Advice;
+use crate::pagemap::Pagemap;
 use crate::proc;
 use crate::ram::Ram;
 use crate::residency::Residency;
@@ -141,4 +142,38 @@ fn the_nodes_of_much_memory_are_an_estimate() {
         let gone = ram.residency().unwrap().swap_remove(0);
         assert!(gone.nodes_exact && gone.nodes.is_empty());
     }
+}
+
+/// Processor time of this thread in ms (`/proc/thread-self/schedstat`), exact to a tick of the scheduler.
+fn spent() -> f64 {
+    let text = std::fs::read_to_string("/proc/thread-self/schedstat").unwrap();
+    let nanoseconds: f64 = text.split_whitespace().next().unwrap().parse().unwrap();
+    nanoseconds / 1e6
+}
+
+#[test]
+fn a_sample_costs_much_less_than_reading_smaps_and_numa_maps() {
+    let mut filled = spec(BackendKind::Ram, 256);
+    (filled.thp, filled.prealloc) = (Thp::Off, Prealloc::On);
+    let ram = open(filled).unwrap();
+    let backend = &ram.backends()[0].opened;
+    let scan = Pagemap::open().and_then(|pagemap| pagemap.scan(&backend.mapping, |_| ()));
+    if scan.is_err() {
+        eprintln!("NOT CHECKED: this kernel cannot scan page tables (Linux 6.7 can)");
+        return;
+    }
+    let (mut sample, mut files) = (0.0, 0.0);
+    for _ in 0..20 {
+        let start = spent();
+        assert_eq!(ram.residency().unwrap()[0].resident, ByteSize::mib(256));
+        let middle = spent();
+        let smaps = proc::smaps(&backend.mapping).unwrap();
+        let numa = proc::numa_maps(&backend.mapping).unwrap();
+        files += spent() - middle;
+        sample += middle - start;
+        assert_eq!(smaps.size("Rss"), ByteSize::mib(256));
+        drop(numa);
+    }
+    println!("20 samples of 256 MiB: {sample:.1} ms; smaps and numa_maps: {files:.1} ms");
+    assert!(sample < 0.7 * files, "{sample} of {files} ms");
 }
