@@ -1,6 +1,7 @@
-//! The guest's initramfs: busybox, the agent, `lspci`, `acpid`, and modules for the stock kernel. The tiny kernel takes
+//! The guest's initramfs: busybox, the agent, `lspci`, `acpid`, `kexec`, and modules for the stock kernel. The tiny kernel takes
 //! the same one and finds everything built in.
 
+use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -13,9 +14,10 @@ use super::{Error, Result, debian, elf, process};
 /// Modules that a guest under the stock kernel loads.
 const MODULES: [&str; 5] = ["virtio_pci", "virtio_balloon", "virtio_mem", "button", "evdev"];
 /// Programs, the packages that hold them, and where they stand in the guest.
-const TOOLS: [(&str, &str, &str); 2] = [
+const TOOLS: [(&str, &str, &str); 3] = [
     ("pciutils", "lspci", "/usr/bin/lspci"),
     ("acpid", "acpid", "/usr/sbin/acpid"),
+    ("kexec-tools", "kexec", "/usr/sbin/kexec"),
 ];
 /// Vendors whose names `lspci` knows in the guest; the whole list is too large for 64 MiB.
 const VENDORS: [&str; 3] = ["1af4", "1b36", "8086"];
@@ -50,8 +52,14 @@ pub fn write(paths: &Paths, cache: &Cache, stock: &Stock, agent: &Path, to: &Pat
 
     let tools = Tools::find(paths, cache)?;
     archive.symlink(LIBRARIES, DEBIAN_LIBRARIES)?;
+    let mut libraries = BTreeMap::new();
     for (_, program, place) in TOOLS {
-        tools.add(&mut archive, program, place)?;
+        libraries.extend(tools.add(&mut archive, program, place)?);
+    }
+    // Programs share most of theirs.
+    for (name, library) in libraries {
+        let file = fs::canonicalize(&library).map_err(Error::file("find", &library))?;
+        archive.copy(&file, Path::new(LIBRARIES).join(name))?;
     }
     archive.file("/usr/share/misc/pci.ids", 0o644, tools.vendors()?.as_bytes())?;
     archive.finish()
@@ -96,7 +104,8 @@ impl Tools {
             .find(|path| path.is_file())
     }
 
-    fn add(&self, archive: &mut Archive, program: &str, place: &str) -> Result<()> {
+    /// Adds a program; the libraries that it needs, by name.
+    fn add(&self, archive: &mut Archive, program: &str, place: &str) -> Result<BTreeMap<String, PathBuf>> {
         let found = self.file(program, &["usr/bin", "usr/sbin", "bin", "sbin"]);
         let path = found
             .ok_or_else(|| Error::Failed(format!("there is no {program} in {}", self.root.display())))?;
@@ -109,12 +118,7 @@ impl Tools {
             "usr/lib",
             "lib",
         ];
-        let libraries = elf::libraries(&path, &directories.map(|directory| self.root.join(directory)))?;
-        for (name, library) in libraries {
-            let file = fs::canonicalize(&library).map_err(Error::file("find", &library))?;
-            archive.copy(&file, Path::new(LIBRARIES).join(name))?;
-        }
-        Ok(())
+        elf::libraries(&path, &directories.map(|directory| self.root.join(directory)))
     }
 
     /// The part of the list of PCI names that guests of ours can need.

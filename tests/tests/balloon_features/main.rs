@@ -8,6 +8,7 @@ use tests::harness::Result;
 use tests::harness::qmp::Qmp;
 
 mod flood;
+mod kexec;
 mod need;
 mod reporting;
 mod statistics;
