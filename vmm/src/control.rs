@@ -246,6 +246,7 @@ impl Control {
         {
             terminal.late_answer(target);
             self.emit_all(target.take_events());
+            self.set_alarm();
         }
         let waiting = self
             .clients
