@@ -5,7 +5,7 @@
 //! outside in the same way: how much the host holds for it, once a millisecond. Against the loop the rate counts from the
 //! first page to the last, against QEMU the whole time from exec to the last page, as its users wait for it.
 
-use std::fs::OpenOptions;
+use std::fs::{File, OpenOptions};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::thread;
@@ -23,6 +23,7 @@ use super::report::Report;
 use super::units::gibibytes;
 use crate::harness::backing::HUGE_PAGE;
 use crate::harness::hugepages::ALL_2M;
+use crate::harness::knob::Kept;
 use crate::harness::maps;
 use crate::harness::{Error, Result};
 use crate::lab::qemu;
@@ -41,6 +42,8 @@ const PATIENCE: Duration = Duration::from_secs(120);
 const GLANCE: Duration = Duration::from_millis(1);
 /// The kernel counts resident pages in lots, so that some may be missing at the end.
 const UNSURE: u64 = 1 << 20;
+/// Held by whoever changes this machine's settings; unit tests do.
+const HOST_LOCK: &str = "/tmp/ballast-host.lock";
 const THP: &str = "/sys/kernel/mm/transparent_hugepage/enabled";
 
 /// Who takes memory.
@@ -95,7 +98,7 @@ pub fn measure(programs: &Programs, report: &mut Report<'_>) -> Result<()> {
             continue;
         }
         let _pool = match page {
-            Page::Huge => Some(ALL_2M.keep(ALL_2M.pages()?.total + size / HUGE_PAGE)?),
+            Page::Huge => Some(pool(size)?),
             Page::Base | Page::Transparent => None,
         };
         for (threads, name) in THREADS {
@@ -116,6 +119,14 @@ fn transparent() -> Result<bool> {
     let path = Path::new(THP);
     let text = std::fs::read_to_string(path).map_err(Error::file("read", path))?;
     Ok(!text.contains("[never]"))
+}
+
+/// Adds so many bytes to the pool of huge pages, and keeps tests that change it away.
+fn pool(size: u64) -> Result<(Kept, File)> {
+    let path = Path::new(HOST_LOCK);
+    let lock = File::create(path).and_then(|file| file.lock().map(|()| file));
+    let lock = lock.map_err(Error::file("lock", path))?;
+    Ok((ALL_2M.keep(ALL_2M.pages()?.total + size / HUGE_PAGE)?, lock))
 }
 
 /// A number of GiB, or of less where there is not so much.
