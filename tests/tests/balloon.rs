@@ -2,12 +2,12 @@
 
 use std::time::{Duration, Instant};
 
-use serde_json::Value;
-use tests::harness::backing::{Backing, HUGE_PAGE};
+use serde_json::{Value, json};
+use tests::harness::backing::{Backing, HUGE_PAGE, ID};
 use tests::harness::hugepages::ALL_2M;
 use tests::harness::qmp::Qmp;
 use tests::harness::vm::{Launch, eventually};
-use tests::harness::{Result, balloon};
+use tests::harness::{Result, Vm, balloon};
 
 /// The guest's RAM in MiB, and what the balloon is to leave.
 const RAM: u64 = 256;
@@ -92,6 +92,13 @@ fn goes_and_comes_back(kind: Backing, percent: u64) -> Result<()> {
         RAM - LEFT
     );
     says(&mut qmp, LEFT)?;
+    let taken = figures(kind, &vm, &mut qmp, RAM - LEFT)?;
+    assert!(
+        freed <= taken.discarded,
+        "{kind:?}: {freed} bytes freed, but {taken:?}"
+    );
+    assert!(taken.discarded + taken.partial >= taken.inflated, "{taken:?}");
+    assert!(kind.is_huge() || taken.partial == 0, "{taken:?}");
 
     balloon::ask(&mut qmp, RAM * MEBIBYTE)?;
     balloon::wait(&mut qmp, RAM * MEBIBYTE, PATIENCE)?;
@@ -103,6 +110,16 @@ fn goes_and_comes_back(kind: Backing, percent: u64) -> Result<()> {
         "{kind:?}: the host holds {after}"
     );
 
+    let back = figures(kind, &vm, &mut qmp, 0)?;
+    assert_eq!((back.partial, back.discarded), (0, taken.discarded), "{kind:?}");
+    // What the guest had never written does not come back, it comes; and what it gave twice is counted twice.
+    let (came, never) = (back.resident - taken.resident, RAM * MEBIBYTE - before);
+    let twice = taken.discarded + taken.partial - taken.inflated;
+    assert!(
+        back.refaulted + never >= came && back.refaulted <= came + twice,
+        "{kind:?}: {came} bytes came, {never} for the first time: {back:?}"
+    );
+
     agent.verify("second")?;
     if kind == Backing::Anonymous {
         more_than_ram_is_ram(&mut qmp)?;
@@ -110,6 +127,54 @@ fn goes_and_comes_back(kind: Backing, percent: u64) -> Result<()> {
         assert!(vm.wait(END)?.success(), "{}", vm.errors.text());
     }
     Ok(())
+}
+
+/// What Ballast says of the guest's backend, in bytes.
+#[derive(Debug)]
+struct Figures {
+    inflated: u64,
+    discarded: u64,
+    partial: u64,
+    resident: u64,
+    refaulted: u64,
+}
+
+/// Reads them once they agree with what the host says, and with the MiB that are in the balloon.
+fn figures(kind: Backing, vm: &Vm, qmp: &mut Qmp, inflated: u64) -> Result<Figures> {
+    let mut backend = Value::Null;
+    let inflated = inflated * MEBIBYTE;
+    let agree = eventually(PATIENCE, || {
+        backend = qmp.command("x-ballast-query-balloon", Value::Null)?["backends"][0].take();
+        Ok(backend["resident"] == kind.held(vm)? && backend["inflated"] == inflated)
+    })?;
+    assert!(
+        agree,
+        "{kind:?}: {inflated} bytes inflated, {} held: {backend}",
+        kind.held(vm)?
+    );
+    assert_eq!(
+        (&backend["id"], &backend["page-size"]),
+        (&json!(ID), &json!(kind.page()))
+    );
+    let shown = qmp.monitor("info balloon -v")?;
+    let line = format!(
+        "pages of {} KiB; inflated {} MiB,",
+        kind.page() >> 10,
+        inflated >> 20
+    );
+    let line = line.replace("2048 KiB", "2 MiB").replace(" 0 MiB", " 0 bytes");
+    assert!(shown.contains(&line), "{line:?} is not in {shown}");
+    let figure = |name: &str| {
+        let figure = backend[name].as_u64();
+        figure.unwrap_or_else(|| panic!("no {name} in {backend}"))
+    };
+    Ok(Figures {
+        inflated,
+        discarded: figure("discarded"),
+        partial: figure("partial"),
+        resident: figure("resident"),
+        refaulted: figure("refaulted"),
+    })
 }
 
 /// The event came, and the monitor shows the same size.
