@@ -17,6 +17,7 @@ pub(crate) mod common;
 mod device_config;
 pub mod pci;
 pub mod queue;
+pub mod rng;
 mod status;
 mod worker;
 

@@ -11,14 +11,13 @@ use devices::fault::Faults;
 use devices::pci::{CONFIG_PORT, CONFIG_PORTS, PciError, PciRoot};
 use devices::power::{KEYBOARD_PORT, KeyboardReset, POWER_PORTS, Power};
 use devices::serial::{SERIAL_PORTS, SerialPort};
-use devices::virtio::VirtioDevice;
 use devices::virtio::balloon::{Balloon, BalloonError, BalloonHandle, Reporting};
-use devices::virtio::pci::VirtioPci;
 use memory::layout;
 use memory::ram::Ram;
 use memory::region::Region;
 use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 
+use self::slots::{OpenError, Slots};
 use crate::budget;
 use crate::config::{Config, NumaSpec, SerialSpec};
 use crate::host::signals::EndingSignals;
@@ -31,6 +30,8 @@ use crate::pinning::{self, PinError};
 use crate::platform::Platform;
 use crate::progress::Progress;
 use crate::stage::{Freezer, Stage};
+
+mod slots;
 
 /// Why a machine could not be built.
 #[derive(Debug, thiserror::Error)]
@@ -84,8 +85,11 @@ pub enum Error {
     /// The balloon could not be made.
     #[error(transparent)]
     Balloon(#[from] BalloonError),
-    /// The balloon's PCI function could not be made.
-    #[error("cannot make the balloon device")]
+    /// What a device works with could not be opened.
+    #[error(transparent)]
+    Open(#[from] OpenError),
+    /// The PCI function of a device could not be made.
+    #[error(transparent)]
     Virtio(#[from] devices::virtio::pci::Error),
     /// Two devices claim the same slot: a bug of ours.
     #[error(transparent)]
@@ -154,6 +158,11 @@ pub fn parts(
     let output = serial_output(&config.serial)?;
     kick::install_handler().map_err(Error::Handler)?;
 
+    let devices = config
+        .devices
+        .iter()
+        .map(slots::make)
+        .collect::<Result<Vec<_>, _>>()?;
     let ram = Ram::open(config.backends.clone(), &Progress::new(freezer, ending))?;
     report_backends(&ram, config);
     let vm = Vm::new(&kvm, ram.clone())?;
@@ -168,9 +177,17 @@ pub fn parts(
     vm.connect_line(&power_line, layout::GED_GSI)?;
     let power = Arc::new(Power::new(power_line));
     let pci = PciRoot::new(faults.clone());
-    // One for all devices: it knows what is taken.
-    let mut places = Platform::default();
-    let balloon = add_balloon(config, &ram, &vm, &pci, &faults, news, &mut places)?;
+    let mut slots = Slots {
+        ram: &ram,
+        vm: &vm,
+        pci: &pci,
+        faults: &faults,
+        places: Platform::default(),
+    };
+    let balloon = add_balloon(config, &mut slots, news)?;
+    for device in devices {
+        slots.add(device)?;
+    }
 
     let mut ports = Bus::new(BusKind::Ports, faults.clone());
     ports.insert(u64::from(layout::COM1_PORT), SERIAL_PORTS, serial.clone())?;
@@ -290,17 +307,13 @@ fn report_backends(ram: &Ram, config: &Config) {
 
 fn add_balloon(
     config: &Config,
-    ram: &Ram,
-    vm: &Vm,
-    pci: &PciRoot,
-    faults: &Arc<Faults>,
+    slots: &mut Slots<'_>,
     news: &NewsSender,
-    places: &mut Platform,
 ) -> Result<Option<BalloonHandle>, Error> {
     let Some(spec) = &config.balloon else {
         return Ok(None);
     };
-    let mut spec = spec.clone();
+    let (mut spec, ram) = (spec.clone(), slots.ram);
     if let Some(reason) = keeps_all(ram) {
         spec.reporting = Reporting::Off(reason);
     }
@@ -310,18 +323,7 @@ fn add_balloon(
         ram.clone(),
         Box::new(move |told| news.send(News::Balloon(told))),
     )?;
-    let place = places
-        .place(balloon.description().vectors(), vm.routes())
-        .map_err(device("balloon device"))?;
-    let function = VirtioPci::new(
-        Box::new(balloon),
-        ram.clone(),
-        place.vectors,
-        vm.doorbells(),
-        faults.clone(),
-        place.bar,
-    )?;
-    pci.add(place.slot, function)?;
+    slots.add(Box::new(balloon))?;
     Ok(Some(handle))
 }
 

@@ -13,10 +13,11 @@ use clap::{Args as _, FromArgMatches as _};
 use memory::size::ByteSize;
 
 use self::channel::{MonitorArg, QmpArg, SerialArg};
-use self::device::BalloonArg;
+use self::device::DeviceArg;
 use self::habits::Habits;
 use self::memory_options::{MachineArg, ObjectArg, OvercommitArg};
 use self::numa_options::NumaArg;
+use self::object::Object;
 pub use self::value::ValueError;
 use crate::topology::Topology;
 
@@ -29,7 +30,9 @@ pub mod keyval;
 pub mod memory_options;
 mod near;
 pub mod numa_options;
+pub mod object;
 pub mod properties;
+pub mod rng;
 mod spelling;
 pub mod value;
 
@@ -151,9 +154,10 @@ pub struct Args {
     #[arg(long, help_heading = "Memory")]
     pub mem_prealloc: bool,
 
-    /// A memory backend: where pages come from. Repeatable; default: one backend 'ram' of anonymous memory
-    #[arg(long, value_name = "TYPE,id=ID,size=SIZE,…", value_parser = memory_options::object, help_heading = "Memory")]
-    pub object: Vec<ObjectArg>,
+    /// A memory backend: where pages come from; or a source of random bytes. Repeatable; default: one backend 'ram' of
+    /// anonymous memory
+    #[arg(long, value_name = "TYPE,id=ID,…", value_parser = object::object, help_heading = "Memory")]
+    pub object: Vec<Object>,
 
     /// What guests may take together: whether RAM may be swapped out; default: mem-lock=off
     #[arg(long, value_name = "PROPERTY=VALUE,…", value_parser = memory_options::overcommit, help_heading = "Memory")]
@@ -163,9 +167,9 @@ pub struct Args {
     #[arg(long, value_name = "node|dist|cpu,PROPERTY=VALUE,…", value_parser = numa_options::numa, help_heading = "Memory")]
     pub numa: Vec<NumaArg>,
 
-    /// A device; default: none
-    #[arg(long, value_name = "virtio-balloon-pci,…", value_parser = device::device, help_heading = "Devices and control")]
-    pub device: Vec<BalloonArg>,
+    /// A device. Repeatable; default: none
+    #[arg(long, value_name = "DRIVER,…", value_parser = device::device, help_heading = "Devices and control")]
+    pub device: Vec<DeviceArg>,
 
     /// Where the first serial port goes: stdio, none, or file:PATH (,, in PATH is a comma); default: stdio, or none where
     /// the monitor has stdio
@@ -188,6 +192,16 @@ pub struct Args {
     /// Options that change nothing.
     #[command(flatten)]
     pub habits: Habits,
+}
+
+impl Args {
+    /// The memory backends among the objects.
+    pub fn backends(&self) -> impl Iterator<Item = &ObjectArg> {
+        self.object.iter().filter_map(|object| match object {
+            Object::Memory(backend) => Some(backend),
+            Object::Rng(_) => None,
+        })
+    }
 }
 
 /// The options as clap knows them: names, values, help.

@@ -17,10 +17,12 @@ use crate::machine::VcpuPlace;
 use crate::topology::Topology;
 
 pub use self::balloon::BalloonMismatch;
+pub use self::device_plan::{DeviceError, DeviceSpec, Source};
 pub use self::memory_plan::{BackendDefaults, MemoryError};
 pub use self::numa_plan::NumaError;
 
 mod balloon;
+mod device_plan;
 mod memory_plan;
 mod numa_plan;
 
@@ -36,6 +38,9 @@ pub enum Error {
     /// A balloon that does not fit the guest's memory.
     #[error(transparent)]
     Balloon(#[from] BalloonMismatch),
+    /// Devices that do not fit together.
+    #[error(transparent)]
+    Device(#[from] DeviceError),
     /// Nodes that do not fit together.
     #[error(transparent)]
     Numa(#[from] NumaError),
@@ -144,6 +149,8 @@ pub struct Config {
     pub qmp: Vec<QmpSpec>,
     /// The balloon.
     pub balloon: Option<BalloonSpec>,
+    /// The other devices, in the order of their PCI slots, which follow the balloon's.
+    pub devices: Vec<DeviceSpec>,
     /// Let no vCPU run before `cont`.
     pub start_paused: bool,
     /// Say more.
@@ -158,6 +165,7 @@ impl Config {
         let mut warnings = Vec::new();
         let topology = args.smp.unwrap_or_default();
         let nodes = numa_plan::plan(&args.numa, topology)?;
+        let devices = device_plan::plan(&args, &mut warnings)?;
         let memory = memory_plan::plan(&args, &nodes.nodes, &mut warnings)?;
         let monitor = match only("-monitor", "monitor", args.monitor)? {
             None | Some(MonitorArg::None) => MonitorSpec::None,
@@ -176,8 +184,8 @@ impl Config {
             .map(|QmpArg { path }| QmpSpec { path })
             .collect();
         check_sockets(&monitor, &qmp)?;
-        let balloon = only("-device virtio-balloon-pci", "balloon", args.device)?;
-        let balloon = balloon
+        let balloon = devices
+            .balloon
             .map(|arg| balloon::spec(arg, memory.size, &memory.backends))
             .transpose()?;
         Ok(Config {
@@ -204,6 +212,7 @@ impl Config {
             monitor,
             qmp,
             balloon,
+            devices: devices.devices,
             start_paused: args.start_paused,
             verbose: args.verbose,
             warnings,

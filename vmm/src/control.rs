@@ -33,6 +33,7 @@ pub mod command;
 mod dialogue;
 pub mod event;
 pub(crate) mod host_report;
+pub mod inventory;
 mod limit;
 mod lines;
 mod listeners;

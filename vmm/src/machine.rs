@@ -16,6 +16,7 @@ use memory::size::ByteSize;
 use crate::build::{self, Parts};
 use crate::config::Config;
 use crate::control::event::{Event, ShutdownReason};
+use crate::control::inventory::{self, Item};
 use crate::host::bus_error::{BusError, BusErrors, Kind};
 use crate::host::signals::EndingSignals;
 use crate::kvm::kick::ExitFlag;
@@ -94,6 +95,7 @@ pub struct Machine {
     /// Where the host can run out of pages while the guest runs.
     watch: Option<Watch>,
     sampler: Sampler,
+    items: Vec<Item>,
     events: Vec<Event>,
     freezer: Freezer,
 }
@@ -129,6 +131,7 @@ impl Machine {
             sampler: Sampler::new(parts.ram.clone(), parts.balloon.clone(), news.clone()),
             parts,
             watch,
+            items: inventory::items(config),
             events: Vec::new(),
             freezer,
         };
@@ -359,6 +362,11 @@ impl Machine {
     /// The balloon, where there is one.
     pub fn balloon(&self) -> Option<&BalloonHandle> {
         self.parts.balloon.as_ref()
+    }
+
+    /// The other devices, and their objects.
+    pub fn items(&self) -> &[Item] {
+        &self.items
     }
 
     /// What the guest did wrong so far.

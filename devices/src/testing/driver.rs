@@ -4,7 +4,9 @@ use memory::ram::Ram;
 use vm_memory::{Bytes, GuestAddress};
 
 use crate::pci::PciFunction;
+use crate::virtio::common::QueueRegisters;
 use crate::virtio::pci::VirtioPci;
+use crate::virtio::queue::VirtQueue;
 use crate::virtio::{F_VERSION_1, Memory};
 
 use super::wait_for;
@@ -216,6 +218,14 @@ impl Descriptor {
         }
     }
 
+    /// A device-writable buffer on its own.
+    pub fn writable(address: u64, length: u32) -> Descriptor {
+        Descriptor {
+            flags: 2,
+            ..Descriptor::readable(address, length)
+        }
+    }
+
     /// The same, with descriptor `next` to follow.
     pub fn then(self, next: u16) -> Descriptor {
         Descriptor {
@@ -265,6 +275,18 @@ impl<'a> DriverQueue<'a> {
             available,
             (available + 6 + 2 * size).next_multiple_of(4),
         ]
+    }
+
+    /// The device's side of the queue, number `index`, as a driver with `features` sets it up.
+    pub(crate) fn device_side(&self, index: u16, features: u64) -> VirtQueue {
+        let registers = QueueRegisters {
+            max_size: self.size,
+            size: self.size,
+            enabled: true,
+            vector: 0,
+            rings: self.rings(),
+        };
+        VirtQueue::new(index, &registers, features, self.memory).unwrap()
     }
 
     fn put<T: vm_memory::ByteValued>(&self, value: T, address: u64) {

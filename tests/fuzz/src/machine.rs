@@ -11,6 +11,7 @@ use memory::size::ByteSize;
 use vmm::cli::memory_options::ObjectArg;
 use vmm::config::BackendDefaults;
 use vmm::control::event::{Event, ShutdownReason};
+use vmm::control::inventory::Item;
 use vmm::control::target::Target;
 use vmm::machine::{Error, VcpuInfo, VcpuPlace};
 use vmm::objects::{self, Objects};
@@ -165,6 +166,10 @@ impl Target for Machine {
 
     fn balloon(&self) -> Option<&BalloonHandle> {
         Some(&self.balloon)
+    }
+
+    fn items(&self) -> &[Item] {
+        &[]
     }
 
     fn faults(&self) -> &Faults {

@@ -12,7 +12,14 @@ use super::stock::Stock;
 use super::{Error, Result, debian, elf, process};
 
 /// Modules that a guest under the stock kernel loads.
-const MODULES: [&str; 5] = ["virtio_pci", "virtio_balloon", "virtio_mem", "button", "evdev"];
+const MODULES: [&str; 6] = [
+    "virtio_pci",
+    "virtio_balloon",
+    "virtio_mem",
+    "virtio_rng",
+    "button",
+    "evdev",
+];
 /// Programs, the packages that hold them, and where they stand in the guest.
 const TOOLS: [(&str, &str, &str); 3] = [
     ("pciutils", "lspci", "/usr/bin/lspci"),

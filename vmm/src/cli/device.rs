@@ -6,7 +6,9 @@ use memory::size::{ByteSize, SizeUnit};
 
 use super::keyval;
 use super::near;
-use super::properties::{BALLOON, Properties};
+use super::properties::devices::{BALLOON, RNG};
+use super::properties::{Family, Properties};
+use super::rng::{self, RngArg};
 use super::value::ValueError;
 
 /// `-device virtio-balloon-pci`, as typed: what depends on the guest's memory is decided with it.
@@ -33,30 +35,46 @@ pub struct BalloonArg {
 /// How often a guest is asked whether it is in distress, unless something else was said.
 const DISTRESS_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Both names that QEMU has for it.
-const BALLOON_NAMES: [&str; 2] = ["virtio-balloon-pci", "virtio-balloon"];
+/// One `-device`.
+#[derive(Clone, Debug, PartialEq)]
+pub enum DeviceArg {
+    /// `virtio-balloon-pci`.
+    Balloon(BalloonArg),
+    /// `virtio-rng-pci`.
+    Rng(RngArg),
+}
+
+/// A device that there is: its properties, QEMU's other name for it, and what makes an argument of it.
+type Driver = (
+    &'static Family,
+    &'static str,
+    fn(&Properties) -> Result<DeviceArg, ValueError>,
+);
+
+const DRIVERS: &[Driver] = &[
+    (&BALLOON, "virtio-balloon", |properties| {
+        balloon(properties).map(DeviceArg::Balloon)
+    }),
+    (&RNG, "virtio-rng", |properties| {
+        rng::device(properties).map(DeviceArg::Rng)
+    }),
+];
 
 /// `-device DRIVER,…`.
-pub fn device(text: &str) -> Result<BalloonArg, ValueError> {
-    let mut pairs = keyval::split(text, Some("driver"))?;
-    let driver = match pairs.iter().position(|(key, _)| key == "driver") {
-        Some(at) => pairs.remove(at).1,
-        None => {
-            return Err(ValueError::Missing {
-                owner: "-device".to_owned(),
-                name: "driver",
-            });
-        }
-    };
-    if !BALLOON_NAMES.contains(&driver.as_str()) {
-        return Err(ValueError::UnknownType {
-            what: "device",
-            near: near::did_you_mean(&driver, "", BALLOON_NAMES),
-            name: driver,
-            accepted: BALLOON.owner.to_owned(),
-        });
-    }
-    let properties = BALLOON.accept(pairs)?;
+pub fn device(text: &str) -> Result<DeviceArg, ValueError> {
+    let (driver, pairs) = keyval::typed(keyval::split(text, Some("driver"))?, "-device", "driver")?;
+    let names = || DRIVERS.iter().map(|(family, ..)| family.owner);
+    let found = (DRIVERS.iter()).find(|(family, alias, _)| [family.owner, *alias].contains(&driver.as_str()));
+    let (family, _, read) = found.ok_or_else(|| ValueError::UnknownType {
+        what: "device",
+        near: near::did_you_mean(&driver, "", names()),
+        name: driver.clone(),
+        accepted: names().collect::<Vec<_>>().join(", "),
+    })?;
+    read(&family.accept(pairs)?)
+}
+
+fn balloon(properties: &Properties) -> Result<BalloonArg, ValueError> {
     if properties.switch("free-page-hint")? == Some(true) {
         return Err(ValueError::Refused {
             what: "free-page-hint=on",
@@ -67,13 +85,13 @@ pub fn device(text: &str) -> Result<BalloonArg, ValueError> {
     let deflate_on_distress = switch("deflate-on-distress", false)?;
     Ok(BalloonArg {
         id: properties.id("id")?.unwrap_or_else(|| "balloon0".to_owned()),
-        initial: some_memory(&properties, "initial")?,
-        min: some_memory(&properties, "min")?.unwrap_or_default(),
+        initial: some_memory(properties, "initial")?,
+        min: some_memory(properties, "min")?.unwrap_or_default(),
         deflate_on_oom: switch("deflate-on-oom", false)?,
         deflate_on_distress,
         reporting: properties.switch("free-page-reporting")?,
         page_poison: switch("page-poison", true)?,
-        stats_interval: stats_interval(&properties, deflate_on_distress)?,
+        stats_interval: stats_interval(properties, deflate_on_distress)?,
     })
 }
 

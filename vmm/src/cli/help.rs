@@ -40,6 +40,11 @@ pub(super) const EXAMPLES: &[(&str, &str)] = &[
         "ballast run -m 512 -kernel bzImage -device virtio-balloon-pci,id=balloon0 -serial file:console.log \
          -monitor stdio -qmp unix:qmp.sock,server=on,wait=off",
     ),
+    (
+        "Random numbers of a device, 1 KiB a second at most:",
+        "ballast run -kernel bzImage -object rng-random,id=hw,filename=/dev/hwrng \
+         -device virtio-rng-pci,rng=hw,max-bytes=1024,period=1000",
+    ),
 ];
 
 /// Text of `ballast --help`.

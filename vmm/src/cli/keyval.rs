@@ -49,6 +49,21 @@ pub fn split(text: &str, implied: Option<&str>) -> Result<Vec<Pair>, ValueError>
     Ok(pairs)
 }
 
+/// Takes out of `pairs` what `kind=` says that the rest describes.
+pub(super) fn typed(
+    mut pairs: Vec<Pair>,
+    owner: &'static str,
+    kind: &'static str,
+) -> Result<(String, Vec<Pair>), ValueError> {
+    let at = pairs.iter().position(|(key, _)| key == kind);
+    let at = at.ok_or_else(|| ValueError::Missing {
+        owner: owner.to_owned(),
+        name: kind,
+    })?;
+    let (_, word) = pairs.remove(at);
+    Ok((word, pairs))
+}
+
 /// The value at the start of `text`, its doubled commas made single, and what follows the comma that ends it.
 fn value(text: &str) -> (String, &str) {
     let mut value = String::new();

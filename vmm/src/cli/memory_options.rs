@@ -7,9 +7,8 @@ use memory::host::numa::NodeSet;
 use memory::policy::{HostPolicy, Placing};
 use memory::size::{ByteSize, PageSize, SizeUnit};
 
-use super::keyval::{self, Pair};
-use super::near;
-use super::properties::memory::{BACKEND_FILE, BACKEND_MEMFD, BACKEND_RAM, MACHINE, OVERCOMMIT, RAM};
+use super::keyval;
+use super::properties::memory::{BACKEND_FILE, BACKEND_RAM, MACHINE, OVERCOMMIT, RAM};
 use super::properties::{Family, Properties};
 use super::value::ValueError;
 use crate::budget::BudgetCheck;
@@ -86,8 +85,6 @@ pub struct OvercommitArg {
     pub check: Option<BudgetCheck>,
 }
 
-const OBJECTS: &[&Family] = &[&BACKEND_RAM, &BACKEND_MEMFD, &BACKEND_FILE];
-
 /// `-m [size=]SIZE`; a bare number is MiB.
 pub fn ram_size(text: &str) -> Result<ByteSize, ValueError> {
     let properties = RAM.accept(keyval::split(text, Some("size"))?)?;
@@ -96,44 +93,20 @@ pub fn ram_size(text: &str) -> Result<ByteSize, ValueError> {
     size.ok_or_else(|| properties.wrong("size", "a size"))
 }
 
-/// `-object memory-backend-ram|memfd|file,…`.
-pub fn object(text: &str) -> Result<ObjectArg, ValueError> {
-    object_of(keyval::split(text, Some("qom-type"))?)
-}
-
-/// The same of its properties, `qom-type` among them.
-pub fn object_of(mut pairs: Vec<Pair>) -> Result<ObjectArg, ValueError> {
-    let at = pairs
-        .iter()
-        .position(|(key, _)| key == "qom-type")
-        .ok_or_else(|| ValueError::Missing {
-            owner: "-object".to_owned(),
-            name: "qom-type",
-        })?;
-    let (_, kind) = pairs.remove(at);
-    let names = || OBJECTS.iter().map(|family| family.owner);
-    let family = OBJECTS
-        .iter()
-        .find(|family| family.owner == kind)
-        .ok_or_else(|| ValueError::UnknownType {
-            what: "object type",
-            near: near::did_you_mean(&kind, "", names()),
-            name: kind.clone(),
-            accepted: names().collect::<Vec<_>>().join(", "),
-        })?;
-    let properties = family.accept(pairs)?;
+/// The memory backend that its properties describe.
+pub(super) fn backend(family: &Family, properties: &Properties) -> Result<ObjectArg, ValueError> {
     properties.required("id")?;
     properties.required("size")?;
     Ok(ObjectArg {
         id: properties.id("id")?.unwrap_or_default(),
-        kind: backend_kind(family, &properties)?,
+        kind: backend_kind(family, properties)?,
         size: properties.size("size", SizeUnit::Byte)?.unwrap_or_default(),
         share: properties.switch("share")?,
         reserve: properties.switch("reserve")?,
         prealloc: properties.word("prealloc", &[("background", Prealloc::Background)], |on| {
             if on { Prealloc::On } else { Prealloc::Off }
         })?,
-        prealloc_threads: prealloc_threads(&properties)?,
+        prealloc_threads: prealloc_threads(properties)?,
         merge: properties.switch("merge")?,
         dump: properties.switch("dump")?,
         thp: properties
@@ -141,9 +114,9 @@ pub fn object_of(mut pairs: Vec<Pair>) -> Result<ObjectArg, ValueError> {
                 if on { Thp::On } else { Thp::Off }
             })?
             .unwrap_or_default(),
-        lock: lock(&properties, "lock")?,
-        policy: host_policy(&properties)?,
-        strict: strict(&properties)?,
+        lock: lock(properties, "lock")?,
+        policy: host_policy(properties)?,
+        strict: strict(properties)?,
     })
 }
 

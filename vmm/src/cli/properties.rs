@@ -1,9 +1,11 @@
 //! Every property that an option's `key=value` list may have: one row each, for the check and for the help.
 
+use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use ::memory::size::{ByteSize, SizeUnit};
 
+use self::devices::{BALLOON, RNG, RNG_BUILTIN, RNG_RANDOM};
 use self::memory::{
     BACKEND_FILE, BACKEND_MEMFD, BACKEND_RAM, MACHINE, NUMA_CPU, NUMA_DIST, NUMA_NODE, OVERCOMMIT, RAM,
 };
@@ -11,6 +13,7 @@ use super::keyval::{self, Pair};
 use super::near;
 use super::value::ValueError;
 
+pub mod devices;
 pub mod memory;
 
 /// One property.
@@ -109,24 +112,6 @@ pub const NAME: Family = Family {
     ]],
 };
 
-/// `-device virtio-balloon-pci`.
-#[rustfmt::skip]
-pub const BALLOON: Family = Family {
-    option: "device",
-    owner: "virtio-balloon-pci",
-    rows: &[&[
-        row("id", "NAME", "balloon0", "", "name of the device", "balloon0"),
-        row("initial", "SIZE", "all RAM", "bytes", "first target: what the guest is to keep", "256M"),
-        row("min", "SIZE", "0", "bytes", "floor: no target may be below it", "128M"),
-        row("deflate-on-oom", "on|off", "off", "", "the guest may take memory back when it runs out", "on"),
-        row("deflate-on-distress", "on|off", "off", "", "give all back when the statistics show a guest in need", "on"),
-        row("free-page-reporting", "on|off", "on; off with prealloc or lock", "", "the guest reports free pages, which go to the host", "on"),
-        row("free-page-hint", "off", "off", "", "hints are unsafe without migration, which is not there", "off"),
-        row("page-poison", "on|off", "on", "", "the guest may say what its free pages contain", "on"),
-        row("guest-stats-polling-interval", "SECONDS", "0; 1 with deflate-on-distress", "", "how often to ask for statistics; 0: when read", "5"),
-    ]],
-};
-
 /// `-monitor unix:…`.
 pub const MONITOR_SOCKET: Family = Family {
     option: "monitor",
@@ -153,7 +138,10 @@ pub const FAMILIES: &[&Family] = &[
     &BACKEND_RAM,
     &BACKEND_MEMFD,
     &BACKEND_FILE,
+    &RNG_RANDOM,
+    &RNG_BUILTIN,
     &BALLOON,
+    &RNG,
     &MONITOR_SOCKET,
     &QMP_SOCKET,
 ];
@@ -262,6 +250,18 @@ impl Properties {
                 .parse()
                 .map(|seconds: u32| Duration::from_secs(seconds.into()))
                 .map_err(|_| self.wrong(name, "seconds, a whole number up to 4294967295"))
+        };
+        self.text(name).map(read).transpose()
+    }
+
+    /// `name` as a whole number in `range`.
+    pub fn number(&self, name: &str, range: RangeInclusive<u64>) -> Result<Option<u64>, ValueError> {
+        let read = |value: &str| {
+            let number = value.parse().ok().filter(|number| range.contains(number));
+            number.ok_or_else(|| {
+                let expected = format!("a whole number from {} to {}", range.start(), range.end());
+                self.wrong(name, &expected)
+            })
         };
         self.text(name).map(read).transpose()
     }

@@ -18,12 +18,6 @@ pub enum MemoryError {
     /// `-m 0`.
     #[error("-m: the guest's RAM cannot have size 0")]
     Empty,
-    /// Two backends with one id.
-    #[error("two backends have the id '{id}'")]
-    DuplicateId {
-        /// The id.
-        id: String,
-    },
     /// A backend that was not defined.
     #[error("{option}{id}: there is no backend '{id}'; {known}")]
     UnknownBackend {
@@ -98,10 +92,9 @@ pub(super) struct Plan {
 }
 
 pub(super) fn plan(args: &Args, nodes: &[Node], warnings: &mut Vec<String>) -> Result<Plan, MemoryError> {
-    check_ids(&args.object)?;
     let named = named_backends(args, nodes)?;
     let unused = |object: &&ObjectArg| named.iter().all(|(_, named)| named.id != object.id);
-    for object in args.object.iter().filter(unused) {
+    for object in args.backends().filter(unused) {
         warnings.push(format!(
             "the backend '{}' is not used: name it with -machine memory-backend= or -numa node,memdev=",
             object.id
@@ -155,15 +148,6 @@ fn check_size(args: &Args, objects: &[(usize, ObjectArg)]) -> Result<ByteSize, M
     }
 }
 
-fn check_ids(objects: &[ObjectArg]) -> Result<(), MemoryError> {
-    let mut ids: Vec<_> = objects.iter().map(|object| &object.id).collect();
-    ids.sort();
-    match ids.windows(2).find(|pair| pair[0] == pair[1]) {
-        Some(pair) => Err(MemoryError::DuplicateId { id: pair[0].clone() }),
-        None => Ok(()),
-    }
-}
-
 /// The backends that `-machine` or `-numa` names, each with its node; none where the default backend is the RAM.
 fn named_backends<'a>(args: &'a Args, nodes: &[Node]) -> Result<Vec<(usize, &'a ObjectArg)>, MemoryError> {
     let machine = args
@@ -172,11 +156,11 @@ fn named_backends<'a>(args: &'a Args, nodes: &[Node]) -> Result<Vec<(usize, &'a 
         .rev()
         .find_map(|machine| machine.memory_backend.as_ref());
     let find = |option, id: &String| {
-        let found = args.object.iter().find(|object| object.id == *id);
+        let found = args.backends().find(|object| object.id == *id);
         found.ok_or_else(|| MemoryError::UnknownBackend {
             option,
             id: id.clone(),
-            known: known(&args.object),
+            known: known(args),
         })
     };
     let mut named: Vec<(usize, &ObjectArg)> = Vec::new();
@@ -205,8 +189,8 @@ fn named_backends<'a>(args: &'a Args, nodes: &[Node]) -> Result<Vec<(usize, &'a 
     }
 }
 
-fn known(objects: &[ObjectArg]) -> String {
-    let ids: Vec<_> = objects.iter().map(|object| format!("'{}'", object.id)).collect();
+fn known(args: &Args) -> String {
+    let ids: Vec<_> = args.backends().map(|object| format!("'{}'", object.id)).collect();
     match ids.is_empty() {
         true => "-object memory-backend-… defines one".to_owned(),
         false => format!("known: {}", ids.join(", ")),

@@ -4,6 +4,7 @@ use devices::virtio::balloon::Reporting;
 use memory::backend::{BackendKind, Lock, MergeRequest, Prealloc};
 
 use super::*;
+use crate::cli::rng::Entropy;
 use crate::cli::{self, Command};
 
 fn config(line: &str) -> Result<Config, Error> {
@@ -133,7 +134,7 @@ fn refuses_memory_that_does_not_fit_together() {
     );
     assert_eq!(
         text(&format!("{M} {M} -numa node,memdev=m")),
-        "two backends have the id 'm'"
+        "two objects have the id 'm'"
     );
     assert!(text(&format!("{M} -numa node,memdev=m -machine memory-backend=m")).contains("use one"));
     assert!(
@@ -327,4 +328,44 @@ fn takes_the_rest() {
     assert_eq!(config.serial, SerialSpec::File("l".into()));
     let balloon = config.balloon.unwrap();
     assert_eq!((balloon.id.as_str(), balloon.deflate_on_oom), ("b", true));
+}
+
+#[test]
+fn gives_devices_names_and_sources() {
+    let line = "-device virtio-rng-pci,rng=r,id=rng1,max-bytes=64,period=500 -device virtio-rng -device virtio-rng-pci \
+                -object rng-random,id=r,filename=/dev/hwrng -object rng-builtin,id=idle -device virtio-balloon-pci,id=rng2";
+    let config = config(line).unwrap();
+    let DeviceSpec::Rng { spec, source } = &config.devices[0];
+    assert_eq!(
+        (spec.id.as_str(), spec.max_bytes, spec.period.as_millis()),
+        ("rng1", Some(64), 500)
+    );
+    assert_eq!(source.entropy, Entropy::File("/dev/hwrng".into()));
+    // Names that were given are not given again.
+    let names = config
+        .devices
+        .iter()
+        .map(|DeviceSpec::Rng { spec, .. }| spec.id.as_str());
+    assert_eq!(names.collect::<Vec<_>>(), ["rng1", "rng0", "rng3"]);
+    let DeviceSpec::Rng { spec, source } = &config.devices[1];
+    assert_eq!((spec.max_bytes, spec.period.as_millis()), (None, 65536));
+    assert_eq!((&source.object, &source.entropy), (&None, &Entropy::Builtin));
+    assert_eq!(
+        config.warnings,
+        ["the source 'idle' is not used: name it with -device virtio-rng-pci,rng="]
+    );
+}
+
+#[test]
+fn devices_have_names_of_their_own() {
+    assert_eq!(
+        text("-device virtio-rng-pci,id=a -device virtio-balloon-pci,id=a"),
+        "two devices have the id 'a'"
+    );
+    assert!(text("-device virtio-rng-pci,rng=r").contains("there is no source of random bytes 'r'"));
+    assert_eq!(
+        text(&format!("-m 512 {M} -object rng-builtin,id=m")),
+        "two objects have the id 'm'"
+    );
+    assert!(text("-object rng-builtin,id=m -machine memory-backend=m").contains("there is no backend 'm'"));
 }

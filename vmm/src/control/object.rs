@@ -3,10 +3,12 @@
 use serde_json::Value;
 
 use super::command::failed;
+use super::inventory::Place;
 use super::qmp::{Arguments, Failure};
 use super::target::Target;
 use crate::cli::keyval::Pair;
-use crate::cli::memory_options;
+use crate::cli::object::{self, Object};
+use crate::objects;
 
 /// `object-add`: the properties are those of `-object`.
 pub(super) fn add(target: &mut dyn Target, mut arguments: Arguments) -> Result<(), Failure> {
@@ -18,13 +20,30 @@ pub(super) fn add(target: &mut dyn Target, mut arguments: Arguments) -> Result<(
     for (name, value) in arguments.rest() {
         pairs.extend(texts(&name, value)?.into_iter().map(|text| (name.clone(), text)));
     }
-    let object = memory_options::object_of(pairs).map_err(|error| failed(&error))?;
-    target.add_object(object).map_err(|error| failed(&error))
+    let object = object::object_of(pairs).map_err(|error| failed(&error))?;
+    if is_fixed(target, object.id()) {
+        return Err(failed(&objects::Error::Duplicate(object.id().to_owned())));
+    }
+    match object {
+        Object::Memory(backend) => target.add_object(backend).map_err(|error| failed(&error)),
+        Object::Rng(_) => Err(Failure::generic(
+            "sources of random bytes come with -object: no device can be added to a machine that runs",
+        )),
+    }
 }
 
 /// `object-del`.
 pub(super) fn remove(target: &mut dyn Target, id: &str) -> Result<(), Failure> {
+    if is_fixed(target, id) {
+        return Err(failed(&objects::Error::InUse(id.to_owned())));
+    }
     target.remove_object(id).map_err(|error| failed(&error))
+}
+
+/// Whether a device has the object.
+fn is_fixed(target: &dyn Target, id: &str) -> bool {
+    let mut items = target.items().iter();
+    items.any(|item| item.place == Place::Objects && item.id == id)
 }
 
 /// A value as the command line has it; the elements of a list one by one.

@@ -1,5 +1,5 @@
-//! QEMU's object model, as far as its clients use it here: the balloon, at `/machine/peripheral/ID`, and memory backends, at
-//! `/objects/ID`.
+//! QEMU's object model, as far as its clients use it here: devices at `/machine/peripheral/ID`, memory backends and other
+//! objects at `/objects/ID`.
 
 mod backend;
 
@@ -10,6 +10,7 @@ use memory::ram::OpenBackend;
 use serde_json::{Value, json};
 
 use super::balloon_report;
+use super::inventory::{Item, Place};
 use super::qmp::{Class, Failure};
 use super::target::{Target, backends};
 
@@ -90,6 +91,7 @@ enum Node<'a> {
     },
     Balloon(&'a BalloonHandle),
     Backend(&'a OpenBackend),
+    Item(&'a Item),
 }
 
 /// Something in a container.
@@ -122,6 +124,23 @@ fn find<'a>(target: &'a dyn Target, path: &str) -> Result<Node<'a>, Failure> {
     if let Some(backend) = backends(target).find(|backend| leads(&["objects", &backend.spec().id])) {
         return Ok(Node::Backend(backend));
     }
+    let item = |item: &&Item| {
+        let full: Vec<&str> = item
+            .place
+            .path()
+            .iter()
+            .copied()
+            .chain([item.id.as_str()])
+            .collect();
+        leads(&full)
+    };
+    if let Some(item) = target.items().iter().find(item) {
+        return Ok(Node::Item(item));
+    }
+    let items = |place| {
+        let there = target.items().iter().filter(move |item| item.place == place);
+        there.map(|item| Child::new(item.id.as_str(), item.kind))
+    };
     let (path, children) = match parts[..] {
         [] if absolute => (
             "/",
@@ -133,14 +152,18 @@ fn find<'a>(target: &'a dyn Target, path: &str) -> Result<Node<'a>, Failure> {
         ["machine"] => ("/machine", vec![Child::new("peripheral", "container")]),
         ["machine", "peripheral"] => {
             let balloon = target.balloon().map(|balloon| Child::new(balloon.id(), BALLOON));
-            ("/machine/peripheral", balloon.into_iter().collect())
+            let others = items(Place::Peripheral);
+            ("/machine/peripheral", balloon.into_iter().chain(others).collect())
         }
         ["objects"] => {
             let child = |backend: &OpenBackend| {
                 let spec = backend.spec();
                 Child::new(spec.id.as_str(), backend::type_name(&spec))
             };
-            ("/objects", backends(target).map(child).collect())
+            (
+                "/objects",
+                backends(target).map(child).chain(items(Place::Objects)).collect(),
+            )
         }
         _ => {
             return Err(Failure {
@@ -162,6 +185,9 @@ pub(super) fn list(target: &dyn Target, path: &str) -> Result<Value, Failure> {
         }
         Node::Balloon(_) => PROPERTIES.iter().map(Property::entry).collect(),
         Node::Backend(backend) => backend::properties(backend).map(Property::entry).collect(),
+        Node::Item(item) => std::iter::once(entry("type", "string"))
+            .chain(item.properties.iter().map(|(name, kind, _)| entry(name, kind)))
+            .collect(),
     })
 }
 
@@ -175,6 +201,12 @@ pub(super) fn get(target: &dyn Target, path: &str, name: &str) -> Result<Value, 
         Node::Container { .. } => Err(no_property("container", name)),
         Node::Balloon(balloon) => property(name).map(|property| (property.get)(balloon)),
         Node::Backend(backend) => backend::get(backend, name),
+        Node::Item(item) if name == "type" => Ok(json!(item.kind)),
+        Node::Item(item) => {
+            let found = item.properties.iter().find(|(known, ..)| *known == name);
+            let (_, _, value) = found.ok_or_else(|| no_property(item.kind, name))?;
+            Ok(value.clone())
+        }
     }
 }
 
@@ -190,6 +222,10 @@ pub(super) fn set(target: &dyn Target, path: &str, name: &str, value: &Value) ->
             None => Err(read_only_property(BALLOON, name)),
         },
         Node::Backend(backend) => backend::set(backend, name, value),
+        Node::Item(item) => {
+            Err(get(target, path, name)
+                .map_or_else(|failure| failure, |_| read_only_property(item.kind, name)))
+        }
     }
 }
 

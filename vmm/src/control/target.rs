@@ -5,6 +5,7 @@ use devices::virtio::balloon::BalloonHandle;
 use memory::ram::{OpenBackend, Ram};
 
 use super::event::Event;
+use super::inventory::Item;
 use crate::cli::memory_options::ObjectArg;
 use crate::machine::{self, Machine, VcpuInfo};
 use crate::objects::{self, Objects};
@@ -42,6 +43,8 @@ pub trait Target {
     fn remove_object(&mut self, id: &str) -> Result<(), objects::Error>;
     /// The balloon, where there is one.
     fn balloon(&self) -> Option<&BalloonHandle>;
+    /// The other devices, and their objects.
+    fn items(&self) -> &[Item];
     /// What the guest did wrong so far.
     fn faults(&self) -> &Faults;
     /// Events since the last call, oldest first.
@@ -110,6 +113,10 @@ impl Target for Machine {
 
     fn balloon(&self) -> Option<&BalloonHandle> {
         Machine::balloon(self)
+    }
+
+    fn items(&self) -> &[Item] {
+        Machine::items(self)
     }
 
     fn faults(&self) -> &Faults {

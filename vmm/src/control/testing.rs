@@ -9,6 +9,7 @@ use memory::ram::Ram;
 use memory::size::ByteSize;
 
 use super::event::{Event, ShutdownReason};
+use super::inventory::Item;
 use super::target::Target;
 use crate::cli::memory_options::ObjectArg;
 use crate::config::BackendDefaults;
@@ -29,6 +30,7 @@ pub(super) struct Fake {
     pub(super) balloon: Option<BalloonHandle>,
     /// The half that a driver sees.
     pub(super) device: Balloon,
+    pub(super) items: Vec<Item>,
     pub(super) faults: Faults,
     pub(super) vcpus: Vec<VcpuInfo>,
     pub(super) events: Vec<Event>,
@@ -127,6 +129,10 @@ impl Target for Fake {
         self.balloon.as_ref()
     }
 
+    fn items(&self) -> &[Item] {
+        &self.items
+    }
+
     fn faults(&self) -> &Faults {
         &self.faults
     }
@@ -153,6 +159,7 @@ pub(super) fn fake() -> Fake {
         objects: Objects::new(BackendDefaults::default(), Arc::new(|_| ())),
         balloon: Some(balloon),
         device,
+        items: Vec::new(),
         faults: Faults::new(),
         vcpus: vec![
             VcpuInfo {

@@ -364,3 +364,69 @@ pub fn register_seeds() -> Vec<Seed> {
         ),
     ]
 }
+
+/// Starting points for [`super::device_queues`]: what choosing a device takes, then operations.
+pub fn queue_seeds() -> Vec<Seed> {
+    let describe = |index: u8, flags: u8, length: u16, next: u8| {
+        let [l0, l1] = length.to_le_bytes();
+        vec![flags, index, 0, 0, 0, l0, l1, next, 0]
+    };
+    let far = |address: u64, length: u32| {
+        let (address, length) = (address.to_le_bytes(), length.to_le_bytes());
+        [&[0x32, 0, 0][..], &address, &length, &[0, 0]].concat()
+    };
+    let (first, jump, reset, time) = ([0x40, 0, 0], [0x70, 0xff, 0xff], [0xa0, 0], [0xa8]);
+    let serve = [0xff];
+    let rng = |choice: u8, parts: &[&[u8]]| [&[choice], &parts.concat()[..]].concat();
+    vec![
+        (
+            "rng-one-buffer",
+            rng(0, &[&describe(0, 2, 64, 0), &first, &serve]),
+        ),
+        (
+            "rng-length-max",
+            rng(0, &[&far(0x1_0000, u32::MAX), &first, &serve]),
+        ),
+        (
+            "rng-end-of-ram",
+            rng(0, &[&far((8 << 20) - 4, 100), &first, &serve]),
+        ),
+        (
+            "rng-address-wraps",
+            rng(0, &[&far(u64::MAX - 4, 100), &first, &serve]),
+        ),
+        (
+            "rng-own-rings",
+            rng(0, &[&far(0x1000, 600), &first, &serve, &serve]),
+        ),
+        ("rng-readable", rng(0, &[&describe(0, 0, 64, 0), &first, &serve])),
+        (
+            "rng-empty-to-itself",
+            rng(4, &[&describe(0, 3, 0, 0), &first, &serve]),
+        ),
+        ("rng-indirect", rng(0, &[&describe(0, 4, 64, 0), &first, &serve])),
+        ("rng-index-jumps", rng(0, &[&jump, &serve])),
+        (
+            "rng-limit",
+            rng(
+                3,
+                &[
+                    &describe(0, 2, 512, 0),
+                    &first,
+                    &first,
+                    &first,
+                    &serve,
+                    &time,
+                    &serve,
+                ],
+            ),
+        ),
+        (
+            "rng-reset-in-between",
+            rng(
+                3,
+                &[&describe(0, 2, 512, 0), &first, &serve, &reset, &first, &serve],
+            ),
+        ),
+    ]
+}

@@ -1,6 +1,8 @@
 use std::fs;
 use std::path::PathBuf;
 
+use proptest::prelude::*;
+
 use super::*;
 
 /// Where fuzzing starts from: these seeds as files, and inputs that were found later.
@@ -44,4 +46,17 @@ fn balloon_seeds_pass() {
 fn register_seeds_pass() {
     check_corpus("virtio_registers", register_seeds());
     replay("virtio_registers", virtio_registers);
+}
+
+#[test]
+fn queue_seeds_pass() {
+    check_corpus("device_queues", queue_seeds());
+    replay("device_queues", device_queues);
+}
+
+proptest! {
+    #[test]
+    fn no_driver_harms_a_device(data in proptest::collection::vec(any::<u8>(), 0..400)) {
+        device_queues(&data);
+    }
 }

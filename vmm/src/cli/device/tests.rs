@@ -1,5 +1,12 @@
 use super::*;
 
+fn balloon(text: &str) -> BalloonArg {
+    match device(text).unwrap() {
+        DeviceArg::Balloon(arg) => arg,
+        DeviceArg::Rng(_) => panic!("{text} is no balloon"),
+    }
+}
+
 fn plain() -> BalloonArg {
     BalloonArg {
         id: "balloon0".to_owned(),
@@ -15,10 +22,7 @@ fn plain() -> BalloonArg {
 
 #[test]
 fn reads_the_balloon() {
-    assert_eq!(
-        device("driver=virtio-balloon,free-page-hint=off").unwrap(),
-        plain()
-    );
+    assert_eq!(balloon("driver=virtio-balloon,free-page-hint=off"), plain());
     let all = "virtio-balloon-pci,id=b,initial=256M,min=128M,deflate-on-oom,deflate-on-distress=on,\
                free-page-reporting=off,page-poison=off,guest-stats-polling-interval=5";
     let expected = BalloonArg {
@@ -31,12 +35,12 @@ fn reads_the_balloon() {
         page_poison: false,
         stats_interval: Duration::from_secs(5),
     };
-    assert_eq!(device(all).unwrap(), expected);
+    assert_eq!(balloon(all), expected);
 }
 
 #[test]
 fn distress_shows_in_statistics_only() {
-    let arg = device("virtio-balloon-pci,deflate-on-distress=on").unwrap();
+    let arg = balloon("virtio-balloon-pci,deflate-on-distress=on");
     assert_eq!(arg.stats_interval, Duration::from_secs(1));
     let error =
         device("virtio-balloon-pci,deflate-on-distress=on,guest-stats-polling-interval=0").unwrap_err();
@@ -48,7 +52,7 @@ fn says_what_is_near_or_refused() {
     let text = |text: &str| device(text).unwrap_err().to_string();
     assert_eq!(
         text("virtio-baloon-pci"),
-        "unknown device 'virtio-baloon-pci', did you mean 'virtio-balloon-pci'?; known: virtio-balloon-pci"
+        "unknown device 'virtio-baloon-pci', did you mean 'virtio-balloon-pci'?; known: virtio-balloon-pci, virtio-rng-pci"
     );
     assert!(text("virtio-balloon,deflate-on-omm=on").contains("did you mean 'deflate-on-oom'?"));
     assert!(text("virtio-balloon,free-page-hint=on").contains("without migration"));
@@ -60,4 +64,37 @@ fn says_what_is_near_or_refused() {
         assert!(wrong.contains("expected seconds"), "{wrong}");
     }
     assert_eq!(text("id=x"), "-device needs 'driver=…'");
+}
+
+#[test]
+fn reads_the_entropy_device() {
+    let plain = RngArg {
+        id: None,
+        rng: None,
+        max_bytes: None,
+        period: Duration::from_millis(65536),
+    };
+    assert_eq!(device("virtio-rng-pci"), Ok(DeviceArg::Rng(plain.clone())));
+    // QEMU's default, which is no limit.
+    let largest = format!("virtio-rng,max-bytes={}", i64::MAX);
+    assert_eq!(device(&largest), Ok(DeviceArg::Rng(plain)));
+    let all = RngArg {
+        id: Some("rng0".to_owned()),
+        rng: Some("r".to_owned()),
+        max_bytes: Some(1024),
+        period: Duration::from_secs(1),
+    };
+    assert_eq!(
+        device("virtio-rng-pci,id=rng0,rng=r,max-bytes=1024,period=1000"),
+        Ok(DeviceArg::Rng(all))
+    );
+    let text = |text: &str| device(text).unwrap_err().to_string();
+    for wrong in ["0", "-1", "1k", "9223372036854775808", ""] {
+        let error = text(&format!("virtio-rng-pci,max-bytes={wrong}"));
+        assert!(
+            error.contains("a whole number from 1 to 9223372036854775807"),
+            "{error}"
+        );
+    }
+    assert!(text("virtio-rng-pci,period=0").contains("from 1 to 4294967295"));
 }

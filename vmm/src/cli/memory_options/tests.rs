@@ -1,4 +1,12 @@
 use super::*;
+use crate::cli::object::{self, Object};
+
+fn object(text: &str) -> Result<ObjectArg, ValueError> {
+    object::object(text).map(|object| match object {
+        Object::Memory(backend) => backend,
+        Object::Rng(_) => panic!("{text} is no backend"),
+    })
+}
 
 fn text(error: Result<impl std::fmt::Debug, ValueError>) -> String {
     error.unwrap_err().to_string()

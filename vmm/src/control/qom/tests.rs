@@ -191,3 +191,39 @@ fn a_guest_is_asked_only_for_what_it_knows() {
     target.device.reset();
     assert!(!asked(&target));
 }
+
+#[test]
+fn devices_and_objects_show_how_they_were_made() {
+    let mut target = fake();
+    let words = "ballast run -kernel k -object rng-random,id=r -device virtio-rng-pci,rng=r,max-bytes=8 -device virtio-rng-pci,rng=r";
+    let crate::cli::Command::Run(args) = crate::cli::parse(words.split(' ').map(Into::into)).unwrap() else {
+        panic!("another command")
+    };
+    target.items = crate::control::inventory::items(&crate::config::Config::new(args).unwrap());
+    let names = |path| -> Vec<String> {
+        let entries = list(&target, path).unwrap();
+        let name = |entry: &Value| entry["name"].as_str().unwrap().to_owned();
+        entries.as_array().unwrap().iter().map(name).collect()
+    };
+    assert_eq!(names("/machine/peripheral"), ["type", "balloon0", "rng0", "rng1"]);
+    assert_eq!(names("/objects"), ["type", "ram", "r"]);
+    assert_eq!(names("rng0"), ["type", "max-bytes", "period", "rng"]);
+    for (path, property, value) in [
+        ("rng0", "type", json!("virtio-rng-pci")),
+        ("rng0", "max-bytes", json!(8)),
+        ("/machine/peripheral/rng1", "max-bytes", json!(i64::MAX)),
+        ("rng1", "rng", json!("/objects/r")),
+        ("/objects/r", "type", json!("rng-random")),
+        ("/objects/r", "filename", json!("/dev/urandom")),
+    ] {
+        assert_eq!(get(&target, path, property), Ok(value), "{path} {property}");
+    }
+    assert_eq!(
+        refused(get(&target, "rng0", "nope")),
+        generic("Property 'virtio-rng-pci.nope' not found")
+    );
+    assert_eq!(
+        refused(set(&target, "rng0", "period", &json!(1))),
+        generic("Property 'virtio-rng-pci.period' is not writable")
+    );
+}

@@ -1,0 +1,138 @@
+//! Devices whose drivers fill their queues with anything at all.
+
+use std::io::{self, ErrorKind, Read};
+use std::time::Duration;
+
+use memory::ram::Ram;
+use vm_memory::{Bytes as _, GuestAddress};
+
+use crate::fault::Faults;
+use crate::testing::{Descriptor, DriverQueue};
+use crate::virtio::queue::VirtQueue;
+use crate::virtio::rng::{Rng, RngSpec};
+use crate::virtio::{F_EVENT_IDX, F_VERSION_1, VirtioDevice};
+
+use super::{Bytes, empty_ram};
+
+/// Descriptors of a queue, and where its rings are.
+const SIZE: u16 = 16;
+const RINGS: u64 = 0x1000;
+/// Where buffers are, mostly.
+const BUFFERS: u64 = 0x1_0000;
+
+/// Lets a driver describe and offer what it likes to a device of the first byte's choice: `data` is a list of operations
+/// (describe, offer, jump, write into buffers, serve, let time pass, reset).
+///
+/// Asserts that no call returns more chains than the queue has, that no chain gets more bytes than its device gives one,
+/// and that a device that waits names a time for it.
+pub fn device_queues(data: &[u8]) {
+    let mut bytes = Bytes(data);
+    let ram = empty_ram();
+    let choice = bytes.u8();
+    let (mut device, most) = rng(choice);
+    let mut driver = DriverQueue::new(&ram, RINGS, SIZE);
+    let faults = Faults::new();
+    let mut queues = start(device.as_mut(), &driver, choice);
+    let mut broken = false;
+    while !bytes.is_empty() {
+        let operation = bytes.u8();
+        match operation {
+            0..0x40 => {
+                let index = bytes.u16() % SIZE;
+                let near = operation < 0x30;
+                let address = if near {
+                    BUFFERS + u64::from(bytes.u16())
+                } else {
+                    bytes.u64()
+                };
+                let length = if near { u32::from(bytes.u16()) } else { bytes.u32() };
+                let (flags, next) = (u16::from(operation & 7), bytes.u16() % (SIZE + 2));
+                let descriptor = Descriptor {
+                    address,
+                    length,
+                    flags,
+                    next,
+                };
+                driver.describe(index, descriptor);
+            }
+            0x40..0x70 => driver.offer(bytes.u16() % (SIZE + 1)),
+            0x70..0x78 => driver.set_available(bytes.u16()),
+            0x78..0xa0 => {
+                let at = GuestAddress(BUFFERS + u64::from(bytes.u16()));
+                ram.memory().write_obj(bytes.u64(), at).unwrap();
+            }
+            0xa0..0xa8 => {
+                device.reset();
+                driver = DriverQueue::new(&ram, RINGS, SIZE);
+                queues = start(device.as_mut(), &driver, bytes.u8());
+                broken = false;
+            }
+            0xa8..0xb0 => {
+                let _ = device.event().read();
+                device.handle_event();
+            }
+            _ if broken => {}
+            _ => {
+                broken = serve(device.as_mut(), &ram, &mut queues, &faults).is_err();
+                let used = driver.take_used();
+                assert!(
+                    used.len() <= usize::from(SIZE),
+                    "more chains returned than a queue has"
+                );
+                // The device may have written into its own rings, where a buffer is.
+                let sane = driver.used_index() == driver.available;
+                assert!(
+                    !sane || used.iter().all(|(_, length)| *length <= most),
+                    "too many bytes for one chain"
+                );
+            }
+        }
+    }
+}
+
+/// An entropy device as a byte wants it, and the most bytes that it gives one buffer.
+fn rng(choice: u8) -> (Box<dyn VirtioDevice>, u32) {
+    let spec = RngSpec {
+        id: "fuzz".into(),
+        max_bytes: (choice & 1 != 0).then_some(300),
+        period: Duration::from_millis(1),
+    };
+    let source = Counting(choice & 2 != 0, 0);
+    (Box::new(Rng::new(spec, Box::new(source)).unwrap()), 256)
+}
+
+/// Bytes that count up; where asked for, every third time there are none.
+struct Counting(bool, u8);
+
+impl Read for Counting {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        self.1 = self.1.wrapping_add(1);
+        if self.0 && self.1.is_multiple_of(3) {
+            return Err(ErrorKind::WouldBlock.into());
+        }
+        buffer.fill(self.1);
+        Ok(buffer.len())
+    }
+}
+
+fn start(device: &mut dyn VirtioDevice, driver: &DriverQueue<'_>, choice: u8) -> Vec<VirtQueue> {
+    let mut features = device.description().features | F_VERSION_1;
+    if choice & 4 != 0 {
+        features |= F_EVENT_IDX;
+    }
+    device.activate(features);
+    vec![driver.device_side(0, features)]
+}
+
+fn serve(
+    device: &mut dyn VirtioDevice,
+    ram: &Ram,
+    queues: &mut [VirtQueue],
+    faults: &Faults,
+) -> Result<(), crate::virtio::queue::QueueError> {
+    let result = device.process(ram.memory(), queues, faults);
+    queues
+        .iter_mut()
+        .try_for_each(|queue| queue.finish(ram.memory()).map(drop))?;
+    result
+}

@@ -1,0 +1,110 @@
+//! Virtio devices onto the PCI bus.
+
+use std::fs::OpenOptions;
+use std::io;
+use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use devices::fault::Faults;
+use devices::pci::PciRoot;
+use devices::virtio::VirtioDevice;
+use devices::virtio::pci::VirtioPci;
+use devices::virtio::rng::{EntropySource, KernelEntropy, Rng};
+use memory::ram::Ram;
+
+use super::{Error, device};
+use crate::cli::rng::Entropy;
+use crate::config::DeviceSpec;
+use crate::kvm::vm::Vm;
+use crate::platform::Platform;
+
+/// Why a device has nothing to work with.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// The file of an `rng-random` cannot be opened.
+    #[error("cannot open {} for random bytes", path.display())]
+    OpenEntropy {
+        /// The file.
+        path: PathBuf,
+        /// The system's answer.
+        source: io::Error,
+    },
+    /// The file of an `rng-random` would come to its end, and be the same for every guest.
+    #[error("{} has no random bytes: rng-random takes a character device or a FIFO", path.display())]
+    NotRandom {
+        /// The file.
+        path: PathBuf,
+    },
+}
+
+/// The bus, and what devices on it share.
+pub(super) struct Slots<'a> {
+    pub(super) ram: &'a Ram,
+    pub(super) vm: &'a Vm,
+    pub(super) pci: &'a PciRoot,
+    pub(super) faults: &'a Arc<Faults>,
+    /// One for all devices: it knows what is taken.
+    pub(super) places: Platform,
+}
+
+impl Slots<'_> {
+    /// Puts `device` into the next slot.
+    pub(super) fn add(&mut self, device: Box<dyn VirtioDevice>) -> Result<(), Error> {
+        let vectors = device.description().vectors();
+        let place = self
+            .places
+            .place(vectors, self.vm.routes())
+            .map_err(super::device("PCI device"))?;
+        let function = VirtioPci::new(
+            device,
+            self.ram.clone(),
+            place.vectors,
+            self.vm.doorbells(),
+            self.faults.clone(),
+            place.bar,
+        )?;
+        self.pci.add(place.slot, function)?;
+        Ok(())
+    }
+}
+
+/// Opens what a device needs, and makes it.
+pub(super) fn make(spec: &DeviceSpec) -> Result<Box<dyn VirtioDevice>, Error> {
+    match spec {
+        DeviceSpec::Rng { spec, source } => {
+            let source = open_entropy(&source.entropy)?;
+            let rng = Rng::new(spec.clone(), source).map_err(device("entropy device"))?;
+            Ok(Box::new(rng))
+        }
+    }
+}
+
+fn open_entropy(entropy: &Entropy) -> Result<EntropySource, OpenError> {
+    match entropy {
+        Entropy::Builtin => Ok(Box::new(KernelEntropy)),
+        Entropy::File(path) => open_source(path),
+    }
+}
+
+fn open_source(path: &Path) -> Result<EntropySource, OpenError> {
+    let failed = |source| OpenError::OpenEntropy {
+        path: path.to_owned(),
+        source,
+    };
+    // A device without bytes shall not hold up its worker, nor a FIFO without a writer the start.
+    let nonblocking = rustix::fs::OFlags::NONBLOCK.bits().cast_signed();
+    let mut options = OpenOptions::new();
+    let file = options
+        .read(true)
+        .custom_flags(nonblocking)
+        .open(path)
+        .map_err(failed)?;
+    let kind = file.metadata().map_err(failed)?.file_type();
+    if !(kind.is_char_device() || kind.is_fifo()) {
+        return Err(OpenError::NotRandom {
+            path: path.to_owned(),
+        });
+    }
+    Ok(Box::new(file))
+}

@@ -1,0 +1,56 @@
+//! The properties of devices and of what stands behind them.
+
+use super::{Family, row};
+
+/// `-device virtio-balloon-pci`.
+#[rustfmt::skip]
+pub const BALLOON: Family = Family {
+    option: "device",
+    owner: "virtio-balloon-pci",
+    rows: &[&[
+        row("id", "NAME", "balloon0", "", "name of the device", "balloon0"),
+        row("initial", "SIZE", "all RAM", "bytes", "first target: what the guest is to keep", "256M"),
+        row("min", "SIZE", "0", "bytes", "floor: no target may be below it", "128M"),
+        row("deflate-on-oom", "on|off", "off", "", "the guest may take memory back when it runs out", "on"),
+        row("deflate-on-distress", "on|off", "off", "", "give all back when the statistics show a guest in need", "on"),
+        row("free-page-reporting", "on|off", "on; off with prealloc or lock", "", "the guest reports free pages, which go to the host", "on"),
+        row("free-page-hint", "off", "off", "", "hints are unsafe without migration, which is not there", "off"),
+        row("page-poison", "on|off", "on", "", "the guest may say what its free pages contain", "on"),
+        row("guest-stats-polling-interval", "SECONDS", "0; 1 with deflate-on-distress", "", "how often to ask for statistics; 0: when read", "5"),
+    ]],
+};
+
+/// `-device virtio-rng-pci`.
+#[rustfmt::skip]
+pub const RNG: Family = Family {
+    option: "device",
+    owner: "virtio-rng-pci",
+    rows: &[&[
+        row("id", "NAME", "rng0, rng1, …", "", "name of the device", "rng0"),
+        row("rng", "ID", "a source of its own: getrandom(2)", "", "object that the bytes come from", "r"),
+        row("max-bytes", "N", "no limit", "", "bytes that the guest gets in each period", "1024"),
+        row("period", "MS", "65536", "milliseconds", "length of a period", "1000"),
+    ]],
+};
+
+/// `-object rng-random`.
+#[rustfmt::skip]
+pub const RNG_RANDOM: Family = Family {
+    option: "object",
+    owner: "rng-random",
+    rows: &[RNG_ID, &[
+        row("filename", "PATH", "/dev/urandom", "", "device or FIFO with random bytes", "/dev/hwrng"),
+    ]],
+};
+
+/// `-object rng-builtin`.
+pub const RNG_BUILTIN: Family = Family {
+    option: "object",
+    owner: "rng-builtin",
+    rows: &[RNG_ID],
+};
+
+#[rustfmt::skip]
+const RNG_ID: &[super::Property] = &[
+    row("id", "NAME", "required", "", "name, for virtio-rng-pci,rng=", "r"),
+];

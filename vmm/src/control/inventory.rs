@@ -1,0 +1,80 @@
+//! Objects and devices that stay as their options made them, for QMP's object model.
+
+use serde_json::{Value, json};
+
+use crate::cli::rng::Entropy;
+use crate::config::{Config, DeviceSpec};
+
+/// Where in the object model something is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// `/objects`.
+    Objects,
+    /// `/machine/peripheral`.
+    Peripheral,
+}
+
+impl Place {
+    /// The parts of its path.
+    pub fn path(self) -> &'static [&'static str] {
+        match self {
+            Place::Objects => &["objects"],
+            Place::Peripheral => &["machine", "peripheral"],
+        }
+    }
+}
+
+/// One of them.
+#[derive(Clone, Debug)]
+pub struct Item {
+    /// Where it is.
+    pub place: Place,
+    /// Its name.
+    pub id: String,
+    /// Its type, as `-object` or `-device` names it.
+    pub kind: &'static str,
+    /// Name, type and value of each property, besides `type`.
+    pub properties: Vec<(&'static str, &'static str, Value)>,
+}
+
+/// What `config` makes of this kind.
+pub fn items(config: &Config) -> Vec<Item> {
+    let mut items: Vec<Item> = config.devices.iter().flat_map(device).collect();
+    // Several devices may share an object.
+    let mut seen = std::collections::HashSet::new();
+    items.retain(|item| item.place != Place::Objects || seen.insert(item.id.clone()));
+    items
+}
+
+fn device(device: &DeviceSpec) -> Vec<Item> {
+    let DeviceSpec::Rng { spec, source } = device;
+    let max_bytes = spec.max_bytes.unwrap_or(i64::MAX.unsigned_abs());
+    let mut properties = vec![
+        ("max-bytes", "uint64", json!(max_bytes)),
+        ("period", "uint32", json!(spec.period.as_millis())),
+    ];
+    let mut items = Vec::new();
+    if let Some(id) = &source.object {
+        properties.push(("rng", "link<rng-backend>", json!(format!("/objects/{id}"))));
+        let (kind, own) = match &source.entropy {
+            Entropy::Builtin => ("rng-builtin", Vec::new()),
+            Entropy::File(path) => (
+                "rng-random",
+                vec![("filename", "string", json!(path.display().to_string()))],
+            ),
+        };
+        items.push(Item {
+            place: Place::Objects,
+            id: id.clone(),
+            kind,
+            properties: own,
+        });
+    }
+    items.push(Item {
+        place: Place::Peripheral,
+        id: spec.id.clone(),
+        kind: "virtio-rng-pci",
+        properties,
+    });
+    items
+}
