@@ -8,6 +8,7 @@
 
 pub mod action;
 pub mod bus;
+pub mod disk;
 pub mod fault;
 pub mod interrupt;
 pub mod pci;

@@ -13,6 +13,7 @@ use vm_memory::GuestMemoryMmap;
 use vmm_sys_util::eventfd::EventFd;
 
 pub mod balloon;
+pub mod blk;
 pub(crate) mod common;
 mod device_config;
 pub mod pci;

@@ -50,6 +50,7 @@ pub mod size;
 mod sys;
 #[cfg(test)]
 mod testing;
+pub mod transfer;
 
 pub use absent::Absent;
 pub use backend::{

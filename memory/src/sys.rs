@@ -9,6 +9,8 @@ use std::ops::Range;
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::ptr::{self, NonNull};
 
+use vm_memory::VolatileSlice;
+
 use crate::size::PageSize;
 
 /// `MPOL_MF_STRICT` and `MPOL_MF_MOVE` of linux/mempolicy.h: pages elsewhere are moved, and an error where they cannot be.
@@ -295,4 +297,46 @@ pub(crate) fn nodes_of(addresses: &[u64]) -> io::Result<Vec<i32>> {
         )
     })?;
     Ok(nodes)
+}
+
+/// Most pieces of guest memory in one [`transfer`]: keeps the call's vectors on the stack.
+pub(crate) const MAX_PIECES: usize = 128;
+
+/// Which way bytes go between a file and memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Transfer {
+    /// From the file (preadv(2)).
+    Read,
+    /// Into the file (pwritev(2)).
+    Write,
+}
+
+/// Moves bytes between `file`, from `offset` on, and the first [`MAX_PIECES`] of `pieces`. Returns how many, perhaps fewer than
+/// asked.
+pub(crate) fn transfer<'a>(
+    way: Transfer,
+    file: BorrowedFd<'_>,
+    pieces: impl Iterator<Item = VolatileSlice<'a>>,
+    offset: u64,
+) -> io::Result<usize> {
+    let mut vectors = [libc::iovec {
+        iov_base: ptr::null_mut(),
+        iov_len: 0,
+    }; MAX_PIECES];
+    let mut count = 0;
+    for (vector, piece) in vectors.iter_mut().zip(pieces) {
+        (vector.iov_base, vector.iov_len) = (piece.ptr_guard_mut().as_ptr().cast(), piece.len());
+        count += 1;
+    }
+    let (file, vectors) = (file.as_raw_fd(), vectors.as_ptr());
+    let offset = libc::off_t::try_from(offset).map_err(|_| io::Error::from_raw_os_error(libc::EFBIG))?;
+    // SAFETY: each vector is a slice of memory that lives for 'a, longer than this call, and whose users expect any change
+    // at any time; `count` vectors are filled in. An address that the kernel cannot access is EFAULT.
+    let moved = unsafe {
+        match way {
+            Transfer::Read => libc::preadv(file, vectors, count, offset),
+            Transfer::Write => libc::pwritev(file, vectors, count, offset),
+        }
+    };
+    usize::try_from(moved).map_err(|_| io::Error::last_os_error())
 }
