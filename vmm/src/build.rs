@@ -17,9 +17,11 @@ use memory::ram::Ram;
 use memory::region::Region;
 use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 
+use self::images::ImageError;
 use self::slots::{OpenError, Slots};
 use crate::budget;
 use crate::config::{Config, NumaSpec, SerialSpec};
+use crate::control::block_report::Disk;
 use crate::host::signals::EndingSignals;
 use crate::kvm::kick::ExitFlag;
 use crate::kvm::vcpu::{Buses, Vcpu};
@@ -31,6 +33,7 @@ use crate::platform::Platform;
 use crate::progress::Progress;
 use crate::stage::{Freezer, Stage};
 
+mod images;
 mod slots;
 
 /// Why a machine could not be built.
@@ -85,6 +88,9 @@ pub enum Error {
     /// The balloon could not be made.
     #[error(transparent)]
     Balloon(#[from] BalloonError),
+    /// An image cannot be a disk.
+    #[error(transparent)]
+    Image(#[from] ImageError),
     /// What a device works with could not be opened.
     #[error(transparent)]
     Open(#[from] OpenError),
@@ -132,6 +138,8 @@ pub struct Parts {
     pub power: Arc<Power>,
     /// Control of the balloon, if there is one.
     pub balloon: Option<BalloonHandle>,
+    /// Its disks.
+    pub disks: Vec<Disk>,
 }
 
 /// Makes everything. Nothing of the guest runs yet.
@@ -158,11 +166,9 @@ pub fn parts(
     let output = serial_output(&config.serial)?;
     kick::install_handler().map_err(Error::Handler)?;
 
-    let devices = config
-        .devices
-        .iter()
-        .map(slots::make)
-        .collect::<Result<Vec<_>, _>>()?;
+    let mut disks = Vec::new();
+    let make = |spec| slots::make(spec, &mut disks);
+    let devices = config.devices.iter().map(make).collect::<Result<Vec<_>, _>>()?;
     let ram = Ram::open(config.backends.clone(), &Progress::new(freezer, ending))?;
     report_backends(&ram, config);
     let vm = Vm::new(&kvm, ram.clone())?;
@@ -233,6 +239,7 @@ pub fn parts(
             serial,
             power,
             balloon,
+            disks,
         },
         vcpus,
     ))

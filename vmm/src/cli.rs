@@ -14,6 +14,7 @@ use memory::size::ByteSize;
 
 use self::channel::{MonitorArg, QmpArg, SerialArg};
 use self::device::DeviceArg;
+use self::disk::DriveArg;
 use self::habits::Habits;
 use self::memory_options::{MachineArg, ObjectArg, OvercommitArg};
 use self::numa_options::NumaArg;
@@ -23,6 +24,7 @@ use crate::topology::Topology;
 
 pub mod channel;
 pub mod device;
+pub mod disk;
 pub mod general;
 pub mod habits;
 mod help;
@@ -166,6 +168,10 @@ pub struct Args {
     /// The guest's NUMA nodes, their distances and their vCPUs. Repeatable; default: one node with all RAM
     #[arg(long, value_name = "node|dist|cpu,PROPERTY=VALUE,…", value_parser = numa_options::numa, help_heading = "Memory")]
     pub numa: Vec<NumaArg>,
+
+    /// A disk image, and how the guest sees it. Repeatable; default: none
+    #[arg(long, value_name = "file=PATH,format=raw,…", value_parser = disk::drive, help_heading = "Devices and control")]
+    pub drive: Vec<DriveArg>,
 
     /// A device. Repeatable; default: none
     #[arg(long, value_name = "DRIVER,…", value_parser = device::device, help_heading = "Devices and control")]

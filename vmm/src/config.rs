@@ -17,7 +17,7 @@ use crate::machine::VcpuPlace;
 use crate::topology::Topology;
 
 pub use self::balloon::BalloonMismatch;
-pub use self::device_plan::{DeviceError, DeviceSpec, Source};
+pub use self::device_plan::{DeviceError, DeviceSpec, Drive, Source};
 pub use self::memory_plan::{BackendDefaults, MemoryError};
 pub use self::numa_plan::NumaError;
 

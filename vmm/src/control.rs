@@ -28,6 +28,7 @@ use crate::config::{Config, MonitorSpec};
 
 mod alarm;
 mod balloon_report;
+pub mod block_report;
 mod client;
 pub mod command;
 mod dialogue;

@@ -1,7 +1,9 @@
-//! What the process asks of its host beside KVM and memory: signals and the terminal.
+//! What the process asks of its host beside KVM and memory: signals, the terminal, and locks of
+//! files.
 
 pub mod bus_error;
 pub mod guest_copy;
+pub mod image_lock;
 pub mod signals;
 pub mod terminal;
 #[cfg(test)]

@@ -15,6 +15,7 @@ use memory::size::ByteSize;
 
 use crate::build::{self, Parts};
 use crate::config::Config;
+use crate::control::block_report::Disk;
 use crate::control::event::{Event, ShutdownReason};
 use crate::control::inventory::{self, Item};
 use crate::host::bus_error::{BusError, BusErrors, Kind};
@@ -362,6 +363,11 @@ impl Machine {
     /// The balloon, where there is one.
     pub fn balloon(&self) -> Option<&BalloonHandle> {
         self.parts.balloon.as_ref()
+    }
+
+    /// Its disks.
+    pub fn disks(&self) -> &[Disk] {
+        &self.parts.disks
     }
 
     /// The other devices, and their objects.

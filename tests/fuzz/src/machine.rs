@@ -10,6 +10,7 @@ use memory::ram::Ram;
 use memory::size::ByteSize;
 use vmm::cli::memory_options::ObjectArg;
 use vmm::config::BackendDefaults;
+use vmm::control::block_report::Disk;
 use vmm::control::event::{Event, ShutdownReason};
 use vmm::control::inventory::Item;
 use vmm::control::target::Target;
@@ -166,6 +167,10 @@ impl Target for Machine {
 
     fn balloon(&self) -> Option<&BalloonHandle> {
         Some(&self.balloon)
+    }
+
+    fn disks(&self) -> &[Disk] {
+        &[]
     }
 
     fn items(&self) -> &[Item] {

@@ -12,11 +12,12 @@ use super::stock::Stock;
 use super::{Error, Result, debian, elf, process};
 
 /// Modules that a guest under the stock kernel loads.
-const MODULES: [&str; 6] = [
+const MODULES: [&str; 7] = [
     "virtio_pci",
     "virtio_balloon",
     "virtio_mem",
     "virtio_rng",
+    "virtio_blk",
     "button",
     "evdev",
 ];

@@ -9,13 +9,15 @@ use std::sync::Arc;
 use devices::fault::Faults;
 use devices::pci::PciRoot;
 use devices::virtio::VirtioDevice;
+use devices::virtio::blk::Blk;
 use devices::virtio::pci::VirtioPci;
 use devices::virtio::rng::{EntropySource, KernelEntropy, Rng};
 use memory::ram::Ram;
 
-use super::{Error, device};
+use super::{Error, device, images};
 use crate::cli::rng::Entropy;
 use crate::config::DeviceSpec;
+use crate::control::block_report::Disk;
 use crate::kvm::vm::Vm;
 use crate::platform::Platform;
 
@@ -69,9 +71,21 @@ impl Slots<'_> {
     }
 }
 
-/// Opens what a device needs, and makes it.
-pub(super) fn make(spec: &DeviceSpec) -> Result<Box<dyn VirtioDevice>, Error> {
+/// Opens what a device needs, and makes it; disks are told to `disks` too.
+pub(super) fn make(spec: &DeviceSpec, disks: &mut Vec<Disk>) -> Result<Box<dyn VirtioDevice>, Error> {
     match spec {
+        DeviceSpec::Blk { spec, drive } => {
+            let image = images::open(drive)?;
+            let size = image.size();
+            let (handle, blk) = Blk::new(spec.clone(), image).map_err(device("disk"))?;
+            disks.push(Disk {
+                spec: spec.clone(),
+                drive: drive.clone(),
+                size,
+                handle,
+            });
+            Ok(Box::new(blk))
+        }
         DeviceSpec::Rng { spec, source } => {
             let source = open_entropy(&source.entropy)?;
             let rng = Rng::new(spec.clone(), source).map_err(device("entropy device"))?;

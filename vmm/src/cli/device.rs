@@ -4,9 +4,10 @@ use std::time::Duration;
 
 use memory::size::{ByteSize, SizeUnit};
 
+use super::disk::{self, BlkArg};
 use super::keyval;
 use super::near;
-use super::properties::devices::{BALLOON, RNG};
+use super::properties::devices::{BALLOON, BLK, RNG};
 use super::properties::{Family, Properties};
 use super::rng::{self, RngArg};
 use super::value::ValueError;
@@ -42,6 +43,8 @@ pub enum DeviceArg {
     Balloon(BalloonArg),
     /// `virtio-rng-pci`.
     Rng(RngArg),
+    /// `virtio-blk-pci`.
+    Blk(BlkArg),
 }
 
 /// A device that there is: its properties, QEMU's other name for it, and what makes an argument of it.
@@ -57,6 +60,9 @@ const DRIVERS: &[Driver] = &[
     }),
     (&RNG, "virtio-rng", |properties| {
         rng::device(properties).map(DeviceArg::Rng)
+    }),
+    (&BLK, "virtio-blk", |properties| {
+        disk::device(properties).map(DeviceArg::Blk)
     }),
 ];
 

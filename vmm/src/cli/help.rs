@@ -41,6 +41,11 @@ pub(super) const EXAMPLES: &[(&str, &str)] = &[
          -monitor stdio -qmp unix:qmp.sock,server=on,wait=off",
     ),
     (
+        "A disk, and another one that is only read:",
+        "ballast run -kernel bzImage -drive file=root.img,format=raw -drive file=data.img,format=raw,if=none,id=d,readonly=on \
+         -device virtio-blk-pci,drive=d,serial=DATA-1",
+    ),
+    (
         "Random numbers of a device, 1 KiB a second at most:",
         "ballast run -kernel bzImage -object rng-random,id=hw,filename=/dev/hwrng \
          -device virtio-rng-pci,rng=hw,max-bytes=1024,period=1000",

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use ::memory::size::{ByteSize, SizeUnit};
 
-use self::devices::{BALLOON, RNG, RNG_BUILTIN, RNG_RANDOM};
+use self::devices::{BALLOON, BLK, DRIVE, RNG, RNG_BUILTIN, RNG_RANDOM};
 use self::memory::{
     BACKEND_FILE, BACKEND_MEMFD, BACKEND_RAM, MACHINE, NUMA_CPU, NUMA_DIST, NUMA_NODE, OVERCOMMIT, RAM,
 };
@@ -140,8 +140,10 @@ pub const FAMILIES: &[&Family] = &[
     &BACKEND_FILE,
     &RNG_RANDOM,
     &RNG_BUILTIN,
+    &DRIVE,
     &BALLOON,
     &RNG,
+    &BLK,
     &MONITOR_SOCKET,
     &QMP_SOCKET,
 ];

@@ -1,15 +1,21 @@
 //! Devices, and the objects that they are about.
 
 use std::collections::HashSet;
+use std::path::PathBuf;
 
+use devices::virtio::blk::BlkSpec;
 use devices::virtio::rng::RngSpec;
 
 use crate::cli::Args;
 use crate::cli::device::{BalloonArg, DeviceArg};
+use crate::cli::disk::{BlkArg, DriveArg};
 use crate::cli::object::Object;
 use crate::cli::rng::{Entropy, RngArg, RngObject};
 
 use super::only;
+
+/// Queues of a disk that nobody chose.
+const MOST_QUEUES: u16 = 16;
 
 /// Devices that cannot be, or not together.
 #[derive(Debug, thiserror::Error)]
@@ -34,6 +40,28 @@ pub enum DeviceError {
         /// The id.
         id: String,
     },
+    /// A drive that was not defined.
+    #[error(
+        "virtio-blk-pci,drive={id}: there is no drive '{id}'; -drive id={id},if=none,file=…,format=raw defines it"
+    )]
+    UnknownDrive {
+        /// The id.
+        id: String,
+    },
+    /// A drive with more than one device.
+    #[error("the drive '{id}' has two devices{hint}")]
+    DriveTwice {
+        /// The id.
+        id: String,
+        /// Where one of them is.
+        hint: &'static str,
+    },
+    /// Two drives with one name.
+    #[error("two drives have the id '{id}'")]
+    DuplicateDrive {
+        /// The id.
+        id: String,
+    },
 }
 
 /// A device besides the balloon.
@@ -46,6 +74,24 @@ pub enum DeviceSpec {
         /// Its source.
         source: Source,
     },
+    /// `virtio-blk-pci`.
+    Blk {
+        /// The device.
+        spec: BlkSpec,
+        /// Its image.
+        drive: Drive,
+    },
+}
+
+/// An image that a disk has.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Drive {
+    /// Its name.
+    pub id: String,
+    /// The file or block device.
+    pub file: PathBuf,
+    /// It is only read.
+    pub read_only: bool,
 }
 
 /// Where random bytes come from.
@@ -67,34 +113,125 @@ pub(super) fn plan(args: &Args, warnings: &mut Vec<String>) -> Result<Plan, supe
     if let Some(id) = duplicate(args.object.iter().map(Object::id)) {
         return Err(DeviceError::DuplicateObject { id }.into());
     }
-    let (mut balloons, mut rngs) = (Vec::new(), Vec::new());
+    let mut balloons = Vec::new();
+    let mut others = Vec::new();
     for device in args.device.iter().cloned() {
         match device {
             DeviceArg::Balloon(arg) => balloons.push(arg),
-            DeviceArg::Rng(arg) => rngs.push(arg),
+            other @ (DeviceArg::Rng(_) | DeviceArg::Blk(_)) => others.push(other),
         }
     }
     let balloon = only("-device virtio-balloon-pci", "balloon", balloons)?;
-    let given = (balloon.iter().map(|balloon| balloon.id.as_str()))
-        .chain(rngs.iter().filter_map(|rng| rng.id.as_deref()));
+    let given = (balloon.iter().map(|balloon| balloon.id.as_str())).chain(others.iter().filter_map(id));
     let mut taken: HashSet<String> = given.clone().map(str::to_owned).collect();
     if let Some(id) = duplicate(given) {
         return Err(DeviceError::DuplicateDevice { id }.into());
     }
+    let drives = drives(&args.drive, &mut others)?;
+    let queues = args.smp.unwrap_or_default().vcpus().into();
 
     let sources: Vec<&RngObject> = args.object.iter().filter_map(entropy).collect();
     for source in &sources {
-        if rngs.iter().all(|rng| rng.rng.as_ref() != Some(&source.id)) {
+        let takes = |device: &DeviceArg| matches!(device, DeviceArg::Rng(rng) if rng.rng.as_ref() == Some(&source.id));
+        if !others.iter().any(takes) {
             warnings.push(format!(
                 "the source '{}' is not used: name it with -device virtio-rng-pci,rng=",
                 source.id
             ));
         }
     }
-    let devices = rngs.into_iter().map(|arg| rng(arg, &sources, &mut taken));
-    Ok(Plan {
-        balloon,
-        devices: devices.collect::<Result<_, _>>()?,
+    let mut devices = Vec::new();
+    for other in others {
+        match other {
+            DeviceArg::Balloon(_) => {}
+            DeviceArg::Rng(arg) => devices.push(rng(arg, &sources, &mut taken)?),
+            DeviceArg::Blk(arg) => devices.push(blk(arg, &drives, queues, &mut taken)?),
+        }
+    }
+    for drive in &drives {
+        let has =
+            |device: &DeviceSpec| matches!(device, DeviceSpec::Blk { drive: of, .. } if of.id == drive.id);
+        match devices.iter().filter(|device| has(device)).count() {
+            0 => warnings.push(format!(
+                "the drive '{}' is not used: name it with -device virtio-blk-pci,drive=",
+                drive.id
+            )),
+            1 => {}
+            _ => {
+                return Err(DeviceError::DriveTwice {
+                    id: drive.id.clone(),
+                    hint: match drive.arg.with_device {
+                        true => ": with if=virtio it comes with one of its own; if=none brings none",
+                        false => "",
+                    },
+                }
+                .into());
+            }
+        }
+    }
+    Ok(Plan { balloon, devices })
+}
+
+fn id(device: &DeviceArg) -> Option<&str> {
+    match device {
+        DeviceArg::Balloon(arg) => Some(&arg.id),
+        DeviceArg::Rng(arg) => arg.id.as_deref(),
+        DeviceArg::Blk(arg) => arg.id.as_deref(),
+    }
+}
+
+/// A drive with its name.
+struct Named<'a> {
+    id: String,
+    arg: &'a DriveArg,
+}
+
+/// Gives drives their names; the devices of those that come with one join `devices`.
+fn drives<'a>(args: &'a [DriveArg], devices: &mut Vec<DeviceArg>) -> Result<Vec<Named<'a>>, DeviceError> {
+    let given = args.iter().filter_map(|drive| drive.id.as_deref());
+    if let Some(id) = duplicate(given.clone()) {
+        return Err(DeviceError::DuplicateDrive { id });
+    }
+    let mut taken: HashSet<String> = given.map(str::to_owned).collect();
+    let mut named = Vec::new();
+    for arg in args {
+        let id = name(arg.id.clone(), "virtio", &mut taken);
+        if arg.with_device {
+            devices.push(DeviceArg::Blk(BlkArg {
+                id: None,
+                drive: id.clone(),
+                serial: String::new(),
+                queues: None,
+            }));
+        }
+        named.push(Named { id, arg });
+    }
+    Ok(named)
+}
+
+fn blk(
+    arg: BlkArg,
+    drives: &[Named<'_>],
+    queues: u16,
+    taken: &mut HashSet<String>,
+) -> Result<DeviceSpec, DeviceError> {
+    let found = drives.iter().find(|drive| drive.id == arg.drive);
+    let drive = found.ok_or_else(|| DeviceError::UnknownDrive {
+        id: arg.drive.clone(),
+    })?;
+    Ok(DeviceSpec::Blk {
+        spec: BlkSpec {
+            id: name(arg.id, "disk", taken),
+            serial: arg.serial,
+            queues: arg.queues.unwrap_or_else(|| queues.min(MOST_QUEUES)),
+            read_only: drive.arg.read_only,
+            discard: drive.arg.discard,
+        },
+        drive: Drive {
+            id: arg.drive,
+            file: drive.arg.file.clone(),
+            read_only: drive.arg.read_only,
+        },
     })
 }
 

@@ -335,19 +335,22 @@ fn gives_devices_names_and_sources() {
     let line = "-device virtio-rng-pci,rng=r,id=rng1,max-bytes=64,period=500 -device virtio-rng -device virtio-rng-pci \
                 -object rng-random,id=r,filename=/dev/hwrng -object rng-builtin,id=idle -device virtio-balloon-pci,id=rng2";
     let config = config(line).unwrap();
-    let DeviceSpec::Rng { spec, source } = &config.devices[0];
+    let rngs: Vec<_> = (config.devices.iter())
+        .filter_map(|device| match device {
+            DeviceSpec::Rng { spec, source } => Some((spec, source)),
+            DeviceSpec::Blk { .. } => None,
+        })
+        .collect();
+    let (spec, source) = rngs[0];
     assert_eq!(
         (spec.id.as_str(), spec.max_bytes, spec.period.as_millis()),
         ("rng1", Some(64), 500)
     );
     assert_eq!(source.entropy, Entropy::File("/dev/hwrng".into()));
     // Names that were given are not given again.
-    let names = config
-        .devices
-        .iter()
-        .map(|DeviceSpec::Rng { spec, .. }| spec.id.as_str());
+    let names = rngs.iter().map(|(spec, _)| spec.id.as_str());
     assert_eq!(names.collect::<Vec<_>>(), ["rng1", "rng0", "rng3"]);
-    let DeviceSpec::Rng { spec, source } = &config.devices[1];
+    let (spec, source) = rngs[1];
     assert_eq!((spec.max_bytes, spec.period.as_millis()), (None, 65536));
     assert_eq!((&source.object, &source.entropy), (&None, &Entropy::Builtin));
     assert_eq!(
@@ -368,4 +371,40 @@ fn devices_have_names_of_their_own() {
         "two objects have the id 'm'"
     );
     assert!(text("-object rng-builtin,id=m -machine memory-backend=m").contains("there is no backend 'm'"));
+}
+
+#[test]
+fn gives_disks_their_drives() {
+    let line = "-smp 2 -drive file=a,format=raw -drive file=b,format=raw,if=none,id=d,readonly=on \
+                -device virtio-blk-pci,drive=d,serial=S,num-queues=3,id=disk0 -drive file=c,format=raw,if=none";
+    let config = config(line).unwrap();
+    let disks = config.devices.iter().map(|device| match device {
+        DeviceSpec::Blk { spec, drive } => (spec.id.as_str(), drive.id.as_str(), spec.queues, spec.read_only),
+        DeviceSpec::Rng { .. } => panic!("{device:?}"),
+    });
+    assert_eq!(
+        disks.collect::<Vec<_>>(),
+        [("disk0", "d", 3, true), ("disk1", "virtio0", 2, false)]
+    );
+    assert_eq!(config.warnings.len(), 1, "{:?}", config.warnings);
+    assert!(
+        config.warnings[0].contains("the drive 'virtio1' is not used"),
+        "{:?}",
+        config.warnings
+    );
+}
+
+#[test]
+fn a_drive_has_one_device() {
+    let drive = "-drive file=a,format=raw,id=d";
+    let twice = text(&format!("{drive} -device virtio-blk-pci,drive=d"));
+    assert!(twice.contains("has two devices: with if=virtio"), "{twice}");
+    assert_eq!(
+        text(&format!(
+            "{drive},if=none -device virtio-blk-pci,drive=d -device virtio-blk-pci,drive=d"
+        )),
+        "the drive 'd' has two devices"
+    );
+    assert!(text("-device virtio-blk-pci,drive=x").contains("there is no drive 'x'"));
+    assert_eq!(text(&format!("{drive} {drive}")), "two drives have the id 'd'");
 }

@@ -10,6 +10,7 @@ use memory::size::ByteSize;
 use serde_json::{Value, json};
 
 use super::balloon_report;
+use super::block_report;
 use super::host_report;
 use super::memory_report;
 use super::monitor;
@@ -33,6 +34,8 @@ pub const NAMES: &[&str] = &[
     "query-name",
     "query-cpus-fast",
     "query-balloon",
+    "query-block",
+    "query-blockstats",
     "query-memdev",
     "query-memory-size-summary",
     "stop",
@@ -81,6 +84,8 @@ pub fn execute(target: &mut dyn Target, name: &str, mut arguments: Arguments) ->
             arguments.finish()?;
             balloon(target).map(|balloon| json!({ "actual": balloon.actual().bytes() }))
         }
+        "query-block" => arguments.finish().map(|()| block_report::block(target.disks())),
+        "query-blockstats" => arguments.finish().map(|()| block_report::stats(target.disks())),
         "query-memdev" => arguments.finish().map(|()| memory_report::memdev(target)),
         "query-memory-size-summary" => {
             arguments.finish()?;

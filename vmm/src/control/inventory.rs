@@ -1,9 +1,10 @@
 //! Objects and devices that stay as their options made them, for QMP's object model.
 
+use devices::virtio::rng::RngSpec;
 use serde_json::{Value, json};
 
 use crate::cli::rng::Entropy;
-use crate::config::{Config, DeviceSpec};
+use crate::config::{Config, DeviceSpec, Source};
 
 /// Where in the object model something is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -47,7 +48,23 @@ pub fn items(config: &Config) -> Vec<Item> {
 }
 
 fn device(device: &DeviceSpec) -> Vec<Item> {
-    let DeviceSpec::Rng { spec, source } = device;
+    match device {
+        DeviceSpec::Rng { spec, source } => rng(spec, source),
+        DeviceSpec::Blk { spec, drive } => vec![Item {
+            place: Place::Peripheral,
+            id: spec.id.clone(),
+            kind: "virtio-blk-pci",
+            properties: vec![
+                ("drive", "str", json!(drive.id)),
+                ("serial", "str", json!(spec.serial)),
+                ("num-queues", "uint16", json!(spec.queues)),
+                ("discard", "bool", json!(spec.discard && !spec.read_only)),
+            ],
+        }],
+    }
+}
+
+fn rng(spec: &RngSpec, source: &Source) -> Vec<Item> {
     let max_bytes = spec.max_bytes.unwrap_or(i64::MAX.unsigned_abs());
     let mut properties = vec![
         ("max-bytes", "uint64", json!(max_bytes)),

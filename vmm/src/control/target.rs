@@ -4,6 +4,7 @@ use devices::fault::Faults;
 use devices::virtio::balloon::BalloonHandle;
 use memory::ram::{OpenBackend, Ram};
 
+use super::block_report::Disk;
 use super::event::Event;
 use super::inventory::Item;
 use crate::cli::memory_options::ObjectArg;
@@ -43,6 +44,8 @@ pub trait Target {
     fn remove_object(&mut self, id: &str) -> Result<(), objects::Error>;
     /// The balloon, where there is one.
     fn balloon(&self) -> Option<&BalloonHandle>;
+    /// Its disks.
+    fn disks(&self) -> &[Disk];
     /// The other devices, and their objects.
     fn items(&self) -> &[Item];
     /// What the guest did wrong so far.
@@ -113,6 +116,10 @@ impl Target for Machine {
 
     fn balloon(&self) -> Option<&BalloonHandle> {
         Machine::balloon(self)
+    }
+
+    fn disks(&self) -> &[Disk] {
+        Machine::disks(self)
     }
 
     fn items(&self) -> &[Item] {

@@ -8,6 +8,7 @@ use memory::backend::{BackendKind, BackendSpec, MergeRequest};
 use memory::ram::Ram;
 use memory::size::ByteSize;
 
+use super::block_report::Disk;
 use super::event::{Event, ShutdownReason};
 use super::inventory::Item;
 use super::target::Target;
@@ -30,6 +31,7 @@ pub(super) struct Fake {
     pub(super) balloon: Option<BalloonHandle>,
     /// The half that a driver sees.
     pub(super) device: Balloon,
+    pub(super) disks: Vec<Disk>,
     pub(super) items: Vec<Item>,
     pub(super) faults: Faults,
     pub(super) vcpus: Vec<VcpuInfo>,
@@ -129,6 +131,10 @@ impl Target for Fake {
         self.balloon.as_ref()
     }
 
+    fn disks(&self) -> &[Disk] {
+        &self.disks
+    }
+
     fn items(&self) -> &[Item] {
         &self.items
     }
@@ -159,6 +165,7 @@ pub(super) fn fake() -> Fake {
         objects: Objects::new(BackendDefaults::default(), Arc::new(|_| ())),
         balloon: Some(balloon),
         device,
+        disks: Vec::new(),
         items: Vec::new(),
         faults: Faults::new(),
         vcpus: vec![

@@ -1,13 +1,16 @@
 //! Devices whose drivers fill their queues with anything at all.
 
+use std::fs::File;
 use std::io::{self, ErrorKind, Read};
 use std::time::Duration;
 
 use memory::ram::Ram;
 use vm_memory::{Bytes as _, GuestAddress};
 
+use crate::disk::{DiskImage, Piece, RawImage, SECTOR};
 use crate::fault::Faults;
 use crate::testing::{Descriptor, DriverQueue};
+use crate::virtio::blk::{Blk, BlkSpec};
 use crate::virtio::queue::VirtQueue;
 use crate::virtio::rng::{Rng, RngSpec};
 use crate::virtio::{F_EVENT_IDX, F_VERSION_1, VirtioDevice};
@@ -29,7 +32,10 @@ pub fn device_queues(data: &[u8]) {
     let mut bytes = Bytes(data);
     let ram = empty_ram();
     let choice = bytes.u8();
-    let (mut device, most) = rng(choice);
+    let (mut device, most) = match choice & 8 {
+        0 => rng(choice),
+        _ => blk(choice),
+    };
     let mut driver = DriverQueue::new(&ram, RINGS, SIZE);
     let faults = Faults::new();
     let mut queues = start(device.as_mut(), &driver, choice);
@@ -99,6 +105,82 @@ fn rng(choice: u8) -> (Box<dyn VirtioDevice>, u32) {
     };
     let source = Counting(choice & 2 != 0, 0);
     (Box::new(Rng::new(spec, Box::new(source)).unwrap()), 256)
+}
+
+/// Sectors of a disk.
+const SECTORS: u64 = 64;
+
+/// A disk as a byte wants it, and the most bytes that it writes into a request: all of an image and the status.
+fn blk(choice: u8) -> (Box<dyn VirtioDevice>, u32) {
+    thread_local! {
+        static FILE: File = {
+            let file = rustix::fs::memfd_create("disk", rustix::fs::MemfdFlags::CLOEXEC).unwrap();
+            File::from(file)
+        };
+    }
+    let file = FILE.with(|file| file.try_clone().unwrap());
+    file.set_len(SECTORS * SECTOR).unwrap();
+    let spec = BlkSpec {
+        id: "fuzz".into(),
+        serial: "fuzz".into(),
+        queues: 1,
+        read_only: choice & 1 != 0,
+        discard: choice & 2 == 0,
+    };
+    let image = Bounded(RawImage::new(file, SECTORS * SECTOR));
+    let (_, blk) = Blk::new(spec, Box::new(image)).unwrap();
+    (Box::new(blk), u32::try_from(SECTORS * SECTOR + 1).unwrap())
+}
+
+/// An image that is asked for nothing that it has not.
+#[derive(Debug)]
+struct Bounded(RawImage);
+
+impl Bounded {
+    fn check(&self, offset: u64, len: u64) {
+        assert!(
+            offset.checked_add(len).is_some_and(|end| end <= self.0.size()),
+            "beyond the end"
+        );
+        assert!(
+            offset.is_multiple_of(SECTOR) && len.is_multiple_of(SECTOR),
+            "a piece of a sector"
+        );
+    }
+
+    fn check_pieces(&self, offset: u64, pieces: &[Piece<'_>]) {
+        self.check(offset, pieces.iter().map(|piece| piece.len() as u64).sum());
+    }
+}
+
+impl DiskImage for Bounded {
+    fn size(&self) -> u64 {
+        self.0.size()
+    }
+
+    fn read(&mut self, offset: u64, pieces: &[Piece<'_>]) -> io::Result<()> {
+        self.check_pieces(offset, pieces);
+        self.0.read(offset, pieces)
+    }
+
+    fn write(&mut self, offset: u64, pieces: &[Piece<'_>]) -> io::Result<()> {
+        self.check_pieces(offset, pieces);
+        self.0.write(offset, pieces)
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.0.flush()
+    }
+
+    fn discard(&mut self, offset: u64, len: u64) -> io::Result<()> {
+        self.check(offset, len);
+        self.0.discard(offset, len)
+    }
+
+    fn write_zeroes(&mut self, offset: u64, len: u64, unmap: bool) -> io::Result<()> {
+        self.check(offset, len);
+        self.0.write_zeroes(offset, len, unmap)
+    }
 }
 
 /// Bytes that count up; where asked for, every third time there are none.

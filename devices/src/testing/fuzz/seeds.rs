@@ -377,6 +377,24 @@ pub fn queue_seeds() -> Vec<Seed> {
     };
     let (first, jump, reset, time) = ([0x40, 0, 0], [0x70, 0xff, 0xff], [0xa0, 0], [0xa8]);
     let serve = [0xff];
+    let put = |at: u16, value: u64| {
+        let [a0, a1] = at.to_le_bytes();
+        [&[0x78, a0, a1][..], &value.to_le_bytes()].concat()
+    };
+    let near = |index: u8, flags: u8, at: u16, length: u16, next: u8| {
+        let ([a0, a1], [l0, l1]) = (at.to_le_bytes(), length.to_le_bytes());
+        vec![flags, index, 0, a0, a1, l0, l1, next, 0]
+    };
+    // A request of three descriptors: header at 0, data at 4096, status at 64.
+    let request = |kind: u64, sector: u64, flags: u8, length: u16| {
+        let header = [put(0, kind), put(8, sector), near(0, 1, 0, 16, 1)].concat();
+        let rest = [near(1, flags | 1, 4096, length, 2), near(2, 2, 64, 1, 0)].concat();
+        [&header[..], &rest, &first, &serve].concat()
+    };
+    // A discard or zeros: sector, then number of sectors and flags.
+    let range = |kind: u64, sector: u64, rest: u64| {
+        [put(4096, sector), put(4104, rest), request(kind, 0, 0, 16)].concat()
+    };
     let rng = |choice: u8, parts: &[&[u8]]| [&[choice], &parts.concat()[..]].concat();
     vec![
         (
@@ -420,6 +438,45 @@ pub fn queue_seeds() -> Vec<Seed> {
                     &serve,
                 ],
             ),
+        ),
+        (
+            "blk-write-then-read",
+            rng(
+                8,
+                &[&put(4096, 7), &request(1, 3, 0, 512), &request(0, 3, 2, 512)],
+            ),
+        ),
+        ("blk-flush", rng(8, &[&request(4, 0, 0, 0)])),
+        ("blk-id", rng(8, &[&request(8, 0, 2, 20)])),
+        ("blk-discard", rng(8, &[&range(11, 8, 8)])),
+        ("blk-zeros-unmap", rng(8, &[&range(13, 8, 1 << 32 | 8)])),
+        ("blk-zeros-far", rng(8, &[&range(13, u64::MAX / 512, 8)])),
+        ("blk-zeros-many", rng(8, &[&range(13, 0, 0xffff_ffff)])),
+        (
+            "blk-read-only",
+            rng(9, &[&request(1, 0, 0, 512), &range(13, 0, 8)]),
+        ),
+        (
+            "blk-beyond-the-end",
+            rng(8, &[&request(0, 63, 2, 1024), &request(0, u64::MAX, 2, 512)]),
+        ),
+        ("blk-half-a-sector", rng(8, &[&request(0, 0, 2, 100)])),
+        (
+            "blk-status-alone",
+            rng(8, &[&near(0, 2, 64, 1, 0), &first, &serve]),
+        ),
+        (
+            "blk-header-alone",
+            rng(8, &[&near(0, 0, 0, 16, 0), &first, &serve]),
+        ),
+        ("blk-to-itself", rng(8, &[&near(0, 1, 0, 16, 0), &first, &serve])),
+        (
+            "blk-wrong-way-round",
+            rng(8, &[&near(0, 3, 0, 16, 1), &near(1, 0, 0, 16, 0), &first, &serve]),
+        ),
+        (
+            "blk-own-rings",
+            rng(8, &[&request(0, 0, 2, 512), &far(0x1000, 512), &first, &serve]),
         ),
         (
             "rng-reset-in-between",

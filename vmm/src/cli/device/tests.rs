@@ -3,7 +3,7 @@ use super::*;
 fn balloon(text: &str) -> BalloonArg {
     match device(text).unwrap() {
         DeviceArg::Balloon(arg) => arg,
-        DeviceArg::Rng(_) => panic!("{text} is no balloon"),
+        DeviceArg::Rng(_) | DeviceArg::Blk(_) => panic!("{text} is no balloon"),
     }
 }
 
@@ -52,7 +52,8 @@ fn says_what_is_near_or_refused() {
     let text = |text: &str| device(text).unwrap_err().to_string();
     assert_eq!(
         text("virtio-baloon-pci"),
-        "unknown device 'virtio-baloon-pci', did you mean 'virtio-balloon-pci'?; known: virtio-balloon-pci, virtio-rng-pci"
+        "unknown device 'virtio-baloon-pci', did you mean 'virtio-balloon-pci'?; known: virtio-balloon-pci, virtio-rng-pci, \
+         virtio-blk-pci"
     );
     assert!(text("virtio-balloon,deflate-on-omm=on").contains("did you mean 'deflate-on-oom'?"));
     assert!(text("virtio-balloon,free-page-hint=on").contains("without migration"));
@@ -97,4 +98,29 @@ fn reads_the_entropy_device() {
         );
     }
     assert!(text("virtio-rng-pci,period=0").contains("from 1 to 4294967295"));
+}
+
+#[test]
+fn reads_the_disk() {
+    let arg = BlkArg {
+        id: None,
+        drive: "d".to_owned(),
+        serial: String::new(),
+        queues: None,
+    };
+    assert_eq!(device("virtio-blk,drive=d"), Ok(DeviceArg::Blk(arg.clone())));
+    let all = BlkArg {
+        id: Some("root".to_owned()),
+        serial: "12345678901234567890".to_owned(),
+        queues: Some(64),
+        ..arg
+    };
+    assert_eq!(
+        device("virtio-blk-pci,id=root,drive=d,serial=12345678901234567890,num-queues=64"),
+        Ok(DeviceArg::Blk(all))
+    );
+    let text = |text: &str| device(text).unwrap_err().to_string();
+    assert_eq!(text("virtio-blk-pci"), "virtio-blk-pci needs 'drive=…'");
+    assert!(text("virtio-blk-pci,drive=d,serial=123456789012345678901").contains("at most 20 bytes"));
+    assert!(text("virtio-blk-pci,drive=d,num-queues=65").contains("from 1 to 64"));
 }

@@ -54,3 +54,33 @@ pub const RNG_BUILTIN: Family = Family {
 const RNG_ID: &[super::Property] = &[
     row("id", "NAME", "required", "", "name, for virtio-rng-pci,rng=", "r"),
 ];
+
+/// `-drive`.
+#[rustfmt::skip]
+pub const DRIVE: Family = Family {
+    option: "drive",
+    owner: "-drive",
+    rows: &[&[
+        row("file", "PATH", "required", "", "image file or block device", "disk.img"),
+        row("format", "raw", "required", "", "what the image is; never guessed", "raw"),
+        row("if", "virtio|none", "virtio", "", "virtio: with a virtio-blk-pci of its own", "none"),
+        row("id", "NAME", "virtio0, virtio1, …", "", "name, for virtio-blk-pci,drive=", "d"),
+        row("readonly", "on|off", "off", "", "the guest cannot write", "on"),
+        row("discard", "unmap|ignore", "unmap", "", "what the guest discards goes back to the file system", "ignore"),
+        row("cache", "writeback", "writeback", "", "writes are safe after the guest's flush", "writeback"),
+        row("media", "disk", "disk", "", "changes nothing", "disk"),
+    ]],
+};
+
+/// `-device virtio-blk-pci`.
+#[rustfmt::skip]
+pub const BLK: Family = Family {
+    option: "device",
+    owner: "virtio-blk-pci",
+    rows: &[&[
+        row("id", "NAME", "disk0, disk1, …", "", "name of the device", "disk0"),
+        row("drive", "ID", "required", "", "drive with if=none", "d"),
+        row("serial", "TEXT", "empty", "", "serial number, at most 20 bytes", "SN1"),
+        row("num-queues", "1-64", "one a vCPU, up to 16", "", "request queues", "2"),
+    ]],
+};

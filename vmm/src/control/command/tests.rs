@@ -280,3 +280,49 @@ fn faults_are_listed_by_kind() {
             .all(|kind| kind["count"] == 0 && kind["kind"].is_string())
     );
 }
+
+#[test]
+fn disks_show_their_images_and_their_work() {
+    use devices::disk::RawImage;
+    use devices::virtio::blk::{Blk, BlkSpec};
+
+    use crate::config::Drive;
+    use crate::control::block_report::Disk;
+
+    let target = &mut fake();
+    assert_eq!(ask(target, "query-block"), json!([]));
+    assert_eq!(ask(target, "query-blockstats"), json!([]));
+    let spec = BlkSpec {
+        id: "disk0".to_owned(),
+        serial: String::new(),
+        queues: 1,
+        read_only: true,
+        discard: true,
+    };
+    let image = RawImage::new(tempfile::tempfile().unwrap(), 1 << 20);
+    let (handle, _) = Blk::new(spec.clone(), Box::new(image)).unwrap();
+    let drive = Drive {
+        id: "d".to_owned(),
+        file: "/images/d".into(),
+        read_only: true,
+    };
+    target.disks = vec![Disk {
+        spec,
+        drive,
+        size: 1 << 20,
+        handle,
+    }];
+    let shown = &ask(target, "query-block")[0];
+    assert_eq!((&shown["device"], &shown["qdev"]), (&json!("d"), &json!("disk0")));
+    let image = &shown["inserted"]["image"];
+    assert_eq!(shown["inserted"]["ro"], true);
+    assert_eq!(
+        *image,
+        json!({ "filename": "/images/d", "format": "raw", "virtual-size": 1 << 20 })
+    );
+    let stats = &ask(target, "query-blockstats")[0];
+    assert_eq!(
+        (&stats["device"], &stats["stats"]["wr_bytes"]),
+        (&json!("d"), &json!(0))
+    );
+}

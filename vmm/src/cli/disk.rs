@@ -1,0 +1,82 @@
+//! `-drive` and `-device virtio-blk-pci`.
+
+use std::path::PathBuf;
+
+use super::keyval;
+use super::properties::Properties;
+use super::properties::devices::DRIVE;
+use super::value::ValueError;
+
+/// One `-drive`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct DriveArg {
+    /// `id=`.
+    pub id: Option<String>,
+    /// `file=`.
+    pub file: PathBuf,
+    /// `readonly=`.
+    pub read_only: bool,
+    /// `discard=`: the guest may give space back.
+    pub discard: bool,
+    /// `if=virtio`: it comes with a device of its own.
+    pub with_device: bool,
+}
+
+/// One `-device virtio-blk-pci`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BlkArg {
+    /// `id=`.
+    pub id: Option<String>,
+    /// `drive=`.
+    pub drive: String,
+    /// `serial=`.
+    pub serial: String,
+    /// `num-queues=`.
+    pub queues: Option<u16>,
+}
+
+/// `-drive file=…,format=raw,…`.
+pub fn drive(text: &str) -> Result<DriveArg, ValueError> {
+    let properties = DRIVE.accept(keyval::split(text, None)?)?;
+    let file = properties.required("file")?;
+    match properties.text("format") {
+        Some("raw") => {}
+        None => {
+            return Err(ValueError::Conflict(
+                "-drive needs 'format=raw': it is never guessed from what is in the image, which the guest writes",
+            ));
+        }
+        Some(_) => return Err(properties.wrong("format", "raw, the one format so far")),
+    }
+    properties.only("if", &["virtio", "none"])?;
+    properties.only("media", &["disk"])?;
+    properties.only("cache", &["writeback"])?;
+    properties.only("discard", &["unmap", "on", "ignore", "off"])?;
+    let keeps = matches!(properties.text("discard"), Some("ignore" | "off"));
+    Ok(DriveArg {
+        id: properties.id("id")?,
+        file: file.into(),
+        read_only: properties.switch("readonly")?.unwrap_or(false),
+        discard: !keeps,
+        with_device: properties.text("if") != Some("none"),
+    })
+}
+
+/// The device that its properties describe.
+pub(super) fn device(properties: &Properties) -> Result<BlkArg, ValueError> {
+    properties.required("drive")?;
+    let serial = properties.text("serial").unwrap_or_default();
+    if serial.len() > devices::virtio::blk::SERIAL_BYTES {
+        return Err(properties.wrong("serial", "at most 20 bytes"));
+    }
+    let queues = properties.number("num-queues", 1..=devices::virtio::blk::MAX_QUEUES.into())?;
+    Ok(BlkArg {
+        id: properties.id("id")?,
+        drive: properties.id("drive")?.unwrap_or_default(),
+        serial: serial.to_owned(),
+        queues: queues.and_then(|queues| u16::try_from(queues).ok()),
+    })
+}
+
+#[cfg(test)]
+mod tests;
