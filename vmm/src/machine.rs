@@ -9,7 +9,6 @@ use std::time::Duration;
 use devices::fault::Faults;
 use devices::serial::SerialPort;
 use devices::virtio::balloon::{BalloonHandle, BalloonNews};
-use memory::backend::BackendKind;
 use memory::ram::{OpenBackend, PreallocListener, PreallocReport, Ram};
 use memory::size::ByteSize;
 
@@ -20,8 +19,6 @@ use crate::control::event::{Event, ShutdownReason};
 use crate::control::inventory::{self, Item};
 use crate::host::bus_error::{BusError, BusErrors, Kind};
 use crate::host::signals::EndingSignals;
-use crate::kvm::kick::ExitFlag;
-use crate::kvm::vcpu::Vcpu;
 use crate::news::{News, NewsSender};
 use crate::objects::Objects;
 use crate::pinning;
@@ -111,7 +108,7 @@ impl Machine {
     ) -> Result<Machine, build::Error> {
         let (parts, vcpus) = build::parts(config, news, freezer, ending)?;
         BusErrors::guard(&parts.ram);
-        let watch = watch(&parts.ram, &vcpus);
+        let watch = Watch::over(&parts.ram, &vcpus);
         let threads =
             VcpuThreads::spawn(vcpus, |vcpu| config.place(vcpu), news).map_err(build::Error::Threads)?;
         let pins: Vec<_> = threads
@@ -389,25 +386,4 @@ impl Machine {
     pub fn take_events(&mut self) -> Vec<Event> {
         std::mem::take(&mut self.events)
     }
-}
-
-/// A watch over the vCPUs, where pages can run out: in a pool of huge pages, whose reservation a balloon gives up, and in a
-/// file system with a limit. Ordinary memory does not run out in this way; the kernel's OOM killer acts before.
-fn watch(ram: &Ram, vcpus: &[(Vcpu, ExitFlag)]) -> Option<Watch> {
-    let limited = |backend: &OpenBackend| {
-        backend.page_size().is_huge() || matches!(backend.spec().kind, BackendKind::File { .. })
-    };
-    if !ram.backends().iter().any(limited) {
-        return None;
-    }
-    let stats = vcpus
-        .iter()
-        .map(|(vcpu, _)| vcpu.fault_stats())
-        .collect::<io::Result<Vec<_>>>();
-    stats
-        .map(Watch::new)
-        .inspect_err(|error| {
-            tracing::warn!("missing pages will show late: no statistics of this KVM: {error}");
-        })
-        .ok()
 }

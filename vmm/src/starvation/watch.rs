@@ -4,9 +4,15 @@
 //! one that needs time, lets the vCPU wait for the page (virt/kvm/async_pf.c), and takes the same fault again. From outside
 //! the vCPU seems to sleep. Only KVM's statistics show it: faults are taken and none of them is brought to an end.
 
+use std::io;
 use std::time::{Duration, Instant};
 
+use memory::backend::BackendKind;
+use memory::ram::{OpenBackend, Ram};
+
+use crate::kvm::kick::ExitFlag;
 use crate::kvm::stats::{FaultCount, FaultStats};
+use crate::kvm::vcpu::Vcpu;
 
 /// How often the statistics are read.
 pub const INTERVAL: Duration = Duration::from_millis(250);
@@ -32,6 +38,27 @@ pub struct Watch {
 }
 
 impl Watch {
+    /// A watch over the vCPUs, where pages can run out: in a pool of huge pages, whose reservation a balloon gives up, and in
+    /// a file system with a limit. Ordinary memory does not run out in this way; the kernel's OOM killer acts before.
+    pub fn over(ram: &Ram, vcpus: &[(Vcpu, ExitFlag)]) -> Option<Watch> {
+        let limited = |backend: &OpenBackend| {
+            backend.page_size().is_huge() || matches!(backend.spec().kind, BackendKind::File { .. })
+        };
+        if !ram.backends().iter().any(limited) {
+            return None;
+        }
+        let stats = vcpus
+            .iter()
+            .map(|(vcpu, _)| vcpu.fault_stats())
+            .collect::<io::Result<Vec<_>>>();
+        stats
+            .map(Watch::new)
+            .inspect_err(|error| {
+                tracing::warn!("missing pages will show late: no statistics of this KVM: {error}");
+            })
+            .ok()
+    }
+
     /// Watches these vCPUs, in the order of their indices.
     pub fn new(stats: Vec<FaultStats>) -> Watch {
         let suspects = stats
