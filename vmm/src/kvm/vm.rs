@@ -11,6 +11,9 @@ use vmm_sys_util::eventfd::EventFd;
 
 use super::irq::Routes;
 
+/// Most bytes of a slot. KVM takes one page less than 8 TiB (`KVM_MEM_MAX_NR_PAGES`); this keeps huge pages whole.
+const SLOT: u64 = 4 << 40;
+
 /// Why a virtual machine could not be made.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -77,20 +80,22 @@ impl Vm {
     }
 
     fn set_memory(&self) -> Result<(), Error> {
-        for (slot, region) in self.ram.regions().iter().enumerate() {
-            let (guest, length) = (region.guest().start.0, region.guest().len);
-            let region = kvm_userspace_memory_region {
-                slot: u32::try_from(slot).map_err(|_| Error::Slots)?,
-                flags: 0,
-                guest_phys_addr: guest,
+        let regions = self.ram.regions().iter();
+        let slots = regions.flat_map(|region| {
+            pieces(region.guest().len).map(|(offset, length)| kvm_userspace_memory_region {
+                guest_phys_addr: region.guest().start.0 + offset,
                 memory_size: length,
-                userspace_addr: region.host_address(),
-            };
+                userspace_addr: region.host_address() + offset,
+                ..Default::default()
+            })
+        });
+        for (slot, mut region) in slots.enumerate() {
+            region.slot = u32::try_from(slot).map_err(|_| Error::Slots)?;
             // SAFETY: memory::region::Region keeps the range mapped, and self.ram keeps the region, until after the VM's
             // file descriptor is closed.
             unsafe { self.fd.set_user_memory_region(region) }.map_err(|source| Error::Slot {
-                guest,
-                length,
+                guest: region.guest_phys_addr,
+                length: region.memory_size,
                 source,
             })?;
         }
@@ -137,3 +142,14 @@ impl Doorbells for IoEvents {
             .unregister_ioevent(kick, &IoEventAddress::Mmio(address), NoDatamatch)?)
     }
 }
+
+/// The pieces of so many bytes, each an offset and a length, that fit into slots.
+fn pieces(length: u64) -> impl Iterator<Item = (u64, u64)> {
+    (0..length.div_ceil(SLOT)).map(move |index| {
+        let offset = index * SLOT;
+        (offset, SLOT.min(length - offset))
+    })
+}
+
+#[cfg(test)]
+mod tests;
