@@ -63,6 +63,7 @@ fn run() -> io::Result<ExitStatus> {
         .status()?;
     load_modules()?;
     let _idle = idle_vm();
+    start_processors()?;
 
     let text = fs::read_to_string(JOB_FILE).map_err(|error| context(&format!("read {JOB_FILE}"), &error))?;
     let job: Job = serde_json::from_str(&text).map_err(io::Error::other)?;
@@ -129,6 +130,19 @@ fn load_modules() -> io::Result<()> {
                 return Err(context(&format!("load {name}"), &error.into()));
             }
             Ok(()) | Err(_) => {}
+        }
+    }
+    Ok(())
+}
+
+/// Starts the processors that the kernel has not: in an emulated host all but the first.
+fn start_processors() -> io::Result<()> {
+    for entry in fs::read_dir("/sys/devices/system/cpu")? {
+        let switch = entry?.path().join("online");
+        let is_off = fs::read_to_string(&switch).is_ok_and(|state| state.trim() == "0");
+        if is_off {
+            fs::write(&switch, "1")
+                .map_err(|error| context(&format!("write {}", switch.display()), &error))?;
         }
     }
     Ok(())

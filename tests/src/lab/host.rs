@@ -44,6 +44,9 @@ const COST: u64 = 9 << 30;
 /// 1 GiB pages can only be had at the start. A panic ends the machine at once.
 const COMMAND_LINE: &str =
     "console=ttyS0 reboot=t panic=-1 quiet mitigations=off hugepagesz=1G hugepages=0:1,1:1";
+/// One processor until the lab host's first program starts the others: what the kernel patches in itself while it boots and
+/// loads modules, no other processor runs. Older QEMUs translate code while it is written.
+const ONE_AT_FIRST: &str = "maxcpus=1 noreplace-smp";
 
 /// How a job ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -174,7 +177,11 @@ impl Host<'_> {
             .arg(&self.stock.image)
             .arg("-initrd")
             .arg(image)
-            .args(["-append", COMMAND_LINE]);
+            .arg("-append")
+            .arg(match self.place {
+                Place::Direct | Place::LabKvm => COMMAND_LINE.to_owned(),
+                Place::LabTcg => format!("{COMMAND_LINE} {ONE_AT_FIRST}"),
+            });
         command.stdin(Stdio::null());
         command
     }
