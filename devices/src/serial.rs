@@ -15,7 +15,7 @@ use crate::bus::BusDevice;
 /// I/O ports of a 16550.
 pub const SERIAL_PORTS: u64 = 8;
 
-/// Input bytes kept for a guest that does not read them, beyond the UART's own 64.
+/// Input bytes kept for a guest that does not read them, beyond the one in the UART.
 const BACKLOG: usize = 4096;
 
 /// Raises the port's interrupt; never blocks and never fails the guest's access.
@@ -31,22 +31,31 @@ impl Trigger for Irq {
 
 struct Uart {
     serial: Serial<Irq, NoEvents, Box<dyn Write + Send>>,
-    /// Input that the UART had no room for yet.
+    /// The UART's capacity for input when it has none.
+    empty: usize,
+    /// Input that is not in the UART yet.
     backlog: VecDeque<u8>,
     /// Input was refused, and nobody has been told since that there is room again.
     refused: bool,
 }
 
 impl Uart {
-    /// Moves input from the backlog into the UART, as much as it takes.
+    /// Moves the next byte of the backlog into the UART when the guest has read the last.
+    ///
+    /// One at a time, since the crate tells of data when it comes and never of data that is still there: a driver that stops
+    /// in the middle, as Linux's does after 256 bytes, would not hear of the rest.
     fn pump(&mut self) {
-        while !self.backlog.is_empty() {
-            let (bytes, _) = self.backlog.as_slices();
-            // Zero, or an error for a full UART or an interrupt that could not be raised: try at the next access.
-            let Ok(taken @ 1..) = self.serial.enqueue_raw_bytes(bytes) else {
-                return;
-            };
-            self.backlog.drain(..taken);
+        if self.serial.fifo_capacity() < self.empty {
+            return;
+        }
+        let Some(byte) = self.backlog.front() else {
+            return;
+        };
+        match self.serial.enqueue_raw_bytes(&[*byte]) {
+            // It has the byte also where the interrupt could not be raised, which only a full counter of interrupts can cause.
+            Ok(1..) | Err(vm_superio::serial::Error::Trigger(_)) => drop(self.backlog.pop_front()),
+            // Loopback: try at the next access.
+            Ok(0) | Err(_) => {}
         }
     }
 }
@@ -73,8 +82,10 @@ impl SerialPort {
     /// # Errors
     /// When no eventfd can be had.
     pub fn new(irq: EventFd, out: Box<dyn Write + Send>) -> io::Result<SerialPort> {
+        let serial = Serial::new(Irq(irq), out);
         let uart = Uart {
-            serial: Serial::new(Irq(irq), out),
+            empty: serial.fifo_capacity(),
+            serial,
             backlog: VecDeque::new(),
             refused: false,
         };
