@@ -22,6 +22,9 @@ fn piece(ram: &Ram, at: u64, len: usize) -> Piece<'_> {
     GuestMemoryBackend::get_slice(ram.memory(), GuestAddress(at), len).unwrap()
 }
 
+/// What a file system may take more to know where the pieces of a file are.
+const EXTENTS: u64 = 64 << 10;
+
 fn blocks(file: &File) -> u64 {
     file.sync_all().unwrap();
     file.metadata().unwrap().blocks() * 512
@@ -57,7 +60,11 @@ fn discarded_space_goes_back_to_the_host() {
     let (mut image, file) = image();
     let before = blocks(&file);
     image.discard(MIB, 2 * MIB).unwrap();
-    assert!(blocks(&file) + 2 * MIB <= before, "{} of {before}", blocks(&file));
+    assert!(
+        blocks(&file) + 2 * MIB <= before + EXTENTS,
+        "{} of {before}",
+        blocks(&file)
+    );
     assert_eq!(image.size(), 4 * MIB);
     assert_eq!(file.metadata().unwrap().len(), 4 * MIB);
     assert_eq!(bytes(&file, 0, 4096), [0xaa; 4096]);
@@ -70,10 +77,14 @@ fn zeros_are_zeros_whether_space_goes_or_stays() {
     image.write_zeroes(512, MIB, false).unwrap();
     assert_eq!(bytes(&file, 512, 1 << 20), vec![0; 1 << 20]);
     assert_eq!(bytes(&file, 512 + MIB, 512), [0xaa; 512]);
-    assert!(blocks(&file) + 4096 >= before, "{} of {before}", blocks(&file));
+    assert!(blocks(&file) + EXTENTS >= before, "{} of {before}", blocks(&file));
     image.write_zeroes(2 * MIB, MIB, true).unwrap();
     assert_eq!(bytes(&file, 2 * MIB, 1 << 20), vec![0; 1 << 20]);
-    assert!(blocks(&file) + MIB <= before, "{} of {before}", blocks(&file));
+    assert!(
+        blocks(&file) + MIB <= before + EXTENTS,
+        "{} of {before}",
+        blocks(&file)
+    );
 }
 
 #[test]
