@@ -311,6 +311,10 @@ impl Vm {
 
 impl Drop for Vm {
     fn drop(&mut self) {
+        // A test that fails in the middle of something else says why its guest was gone; `wait` has reaped it where it should end.
+        if let Ok(Some(_)) = self.ending() {
+            eprintln!("ballast, {}, said:\n{}", told(self.ending()), self.errors.text());
+        }
         // It may have ended before: then there is nothing to kill.
         self.child.kill().ok();
         self.child.wait().ok();
