@@ -6,7 +6,6 @@ use memory::size::{ByteSize, SizeUnit};
 
 use super::disk::{self, BlkArg};
 use super::keyval;
-use super::near;
 use super::properties::devices::{BALLOON, BLK, RNG};
 use super::properties::{Family, Properties};
 use super::rng::{self, RngArg};
@@ -69,13 +68,10 @@ const DRIVERS: &[Driver] = &[
 /// `-device DRIVER,…`.
 pub fn device(text: &str) -> Result<DeviceArg, ValueError> {
     let (driver, pairs) = keyval::typed(keyval::split(text, Some("driver"))?, "-device", "driver")?;
-    let names = || DRIVERS.iter().map(|(family, ..)| family.owner);
     let found = (DRIVERS.iter()).find(|(family, alias, _)| [family.owner, *alias].contains(&driver.as_str()));
-    let (family, _, read) = found.ok_or_else(|| ValueError::UnknownType {
-        what: "device",
-        near: near::did_you_mean(&driver, "", names()),
-        name: driver.clone(),
-        accepted: names().collect::<Vec<_>>().join(", "),
+    let (family, _, read) = found.ok_or_else(|| {
+        let names = DRIVERS.iter().map(|(family, ..)| family.owner);
+        ValueError::unknown_type("device", driver, names)
     })?;
     read(&family.accept(pairs)?)
 }

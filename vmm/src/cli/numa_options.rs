@@ -51,14 +51,7 @@ pub struct NumaNodeArg {
 
 /// `-numa node,…`, `-numa dist,…` or `-numa cpu,…`.
 pub fn numa(text: &str) -> Result<NumaArg, ValueError> {
-    let mut pairs = keyval::split(text, Some("type"))?;
-    let Some(at) = pairs.iter().position(|(key, _)| key == "type") else {
-        return Err(ValueError::Missing {
-            owner: "-numa".to_owned(),
-            name: "type",
-        });
-    };
-    let kind = pairs.remove(at).1;
+    let (kind, pairs) = keyval::typed(keyval::split(text, Some("type"))?, "-numa", "type")?;
     match kind.as_str() {
         "node" => node(&NUMA_NODE.accept(pairs)?).map(NumaArg::Node),
         "dist" => distance(&NUMA_DIST.accept(pairs)?),

@@ -2,7 +2,6 @@
 
 use super::keyval::{self, Pair};
 use super::memory_options::{self, ObjectArg};
-use super::near;
 use super::properties::devices::{RNG_BUILTIN, RNG_RANDOM};
 use super::properties::memory::{BACKEND_FILE, BACKEND_MEMFD, BACKEND_RAM};
 use super::properties::{Family, Properties};
@@ -57,13 +56,10 @@ pub fn object(text: &str) -> Result<Object, ValueError> {
 /// The same of its properties, `qom-type` among them.
 pub fn object_of(pairs: Vec<Pair>) -> Result<Object, ValueError> {
     let (kind, pairs) = keyval::typed(pairs, "-object", "qom-type")?;
-    let names = || KINDS.iter().map(|(family, _)| family.owner);
     let found = KINDS.iter().find(|(family, _)| family.owner == kind);
-    let (family, read) = found.ok_or_else(|| ValueError::UnknownType {
-        what: "object type",
-        near: near::did_you_mean(&kind, "", names()),
-        name: kind.clone(),
-        accepted: names().collect::<Vec<_>>().join(", "),
+    let (family, read) = found.ok_or_else(|| {
+        let names = KINDS.iter().map(|(family, _)| family.owner);
+        ValueError::unknown_type("object type", kind, names)
     })?;
     read(family, &family.accept(pairs)?)
 }

@@ -2,6 +2,8 @@
 
 use memory::size::SizeError;
 
+use super::near;
+
 /// Why the value of an option was refused.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
 pub enum ValueError {
@@ -93,4 +95,20 @@ pub enum ValueError {
         /// Why it is not done.
         why: &'static str,
     },
+}
+
+impl ValueError {
+    /// There is no `what` of this name, but there are `known`.
+    pub(super) fn unknown_type(
+        what: &'static str,
+        name: String,
+        known: impl Iterator<Item = &'static str> + Clone,
+    ) -> Self {
+        ValueError::UnknownType {
+            what,
+            near: near::did_you_mean(&name, "", known.clone()),
+            name,
+            accepted: known.collect::<Vec<_>>().join(", "),
+        }
+    }
 }
