@@ -31,6 +31,8 @@ pub type Memory = GuestMemoryMmap<()>;
 
 /// VIRTIO_F_VERSION_1: offered by every device and required of every driver.
 pub const F_VERSION_1: u64 = 1 << 32;
+/// VIRTIO_F_INDIRECT_DESC: a request may take one descriptor of the ring only.
+pub const F_INDIRECT_DESC: u64 = 1 << 28;
 /// VIRTIO_F_EVENT_IDX: offered by the transport for every device.
 pub const F_EVENT_IDX: u64 = 1 << 29;
 
@@ -78,17 +80,19 @@ pub trait VirtioDevice: Send + fmt::Debug {
     fn event(&self) -> &EventFd;
 
     /// When the device wants to be called although nothing happens; asked after everything that the worker does.
-    fn next_timer(&self) -> Option<Instant>;
+    fn next_timer(&self) -> Option<Instant> {
+        None
+    }
 
     /// The driver is ready (DRIVER_OK) and has accepted `features`.
-    fn activate(&mut self, features: u64);
+    fn activate(&mut self, _features: u64) {}
 
     /// [`VirtioDevice::event`] was readable, or the moment of [`VirtioDevice::next_timer`] has come; the next one that
     /// it names lies after that. `process` follows, if the queues are live.
-    fn handle_event(&mut self);
+    fn handle_event(&mut self) {}
 
     /// The driver wrote configuration: `config` is all of it, the written bytes included.
-    fn config_written(&mut self, config: &[u8]);
+    fn config_written(&mut self, _config: &[u8]) {}
 
     /// Serves every buffer that is available in `queues`, which are all the device's, enabled or not.
     ///

@@ -6,7 +6,6 @@
 use std::fmt;
 use std::io;
 use std::sync::Arc;
-use std::time::Instant;
 
 use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 
@@ -14,7 +13,7 @@ use crate::disk::DiskImage;
 use crate::fault::{Faults, GuestFault};
 
 use super::queue::{QueueError, VirtQueue};
-use super::{Description, Memory, VirtioDevice};
+use super::{Description, F_INDIRECT_DESC, Memory, VirtioDevice};
 
 mod config_space;
 mod handle;
@@ -40,8 +39,6 @@ pub const F_MQ: u64 = 1 << 12;
 pub const F_DISCARD: u64 = 1 << 13;
 /// VIRTIO_BLK_F_WRITE_ZEROES: the driver may ask for zeros without sending them.
 pub const F_WRITE_ZEROES: u64 = 1 << 14;
-/// VIRTIO_F_INDIRECT_DESC: a request may take one descriptor of the ring only.
-const F_INDIRECT_DESC: u64 = 1 << 28;
 
 /// Virtio device number of the disk.
 const DEVICE_TYPE: u8 = 2;
@@ -278,17 +275,9 @@ impl VirtioDevice for Blk {
         &self.event
     }
 
-    fn next_timer(&self) -> Option<Instant> {
-        None
-    }
-
     fn activate(&mut self, features: u64) {
         self.write_through = features & F_FLUSH == 0;
     }
-
-    fn handle_event(&mut self) {}
-
-    fn config_written(&mut self, _config: &[u8]) {}
 
     fn process(
         &mut self,

@@ -196,14 +196,10 @@ impl VirtioDevice for Rng {
         self.wait
     }
 
-    fn activate(&mut self, _features: u64) {}
-
     fn handle_event(&mut self) {
         // `process` follows, and waits again if it must.
         self.wait = None;
     }
-
-    fn config_written(&mut self, _config: &[u8]) {}
 
     fn process(
         &mut self,
