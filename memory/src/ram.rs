@@ -80,6 +80,11 @@ impl Opened {
         Arc::clone(&self.spec.lock().unwrap_or_else(PoisonError::into_inner))
     }
 
+    /// From now on this is wanted.
+    fn set_spec(&self, spec: BackendSpec) {
+        *self.spec.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(spec);
+    }
+
     /// Reads what is in effect now.
     fn read_back(&self) -> io::Result<Arc<Effective>> {
         let effective = Arc::new(Effective::read(self.source.as_ref(), &self.mapping)?);
@@ -103,13 +108,8 @@ impl Ram {
     /// All RAM.
     #[must_use]
     pub fn size(&self) -> ByteSize {
-        ByteSize::from_bytes(
-            self.0
-                .backends
-                .iter()
-                .map(|backend| backend.opened.mapping.len())
-                .sum(),
-        )
+        let sizes = self.0.backends.iter().map(|backend| backend.size().bytes());
+        ByteSize::from_bytes(sizes.sum())
     }
 
     /// The RAM as vm-memory has it, for reading and writing.
@@ -222,6 +222,12 @@ impl OpenBackend {
     /// As [`Ram::open`].
     pub fn open(spec: &BackendSpec) -> Result<Self, RamError> {
         open::open_alone(spec, &())
+    }
+
+    /// How much memory it is.
+    #[must_use]
+    pub fn size(&self) -> ByteSize {
+        ByteSize::from_bytes(self.opened.mapping.len())
     }
 
     /// What is asked of it now: at the start, and by changes since then.

@@ -1,7 +1,6 @@
 //! What may change about a backend while the guest runs.
 
 use std::io;
-use std::sync::{Arc, PoisonError};
 
 use thiserror::Error;
 
@@ -112,7 +111,7 @@ impl OpenBackend {
             (true, false) => {
                 spec.prealloc = Prealloc::Background;
                 spec.check()?;
-                *self.opened.spec.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(spec);
+                self.opened.set_spec(spec);
             }
         }
         self.fill()
@@ -143,7 +142,7 @@ impl OpenBackend {
         if !holds(&effective) {
             return Err(ChangeError::NotEffective { id: id(), property });
         }
-        *self.opened.spec.lock().unwrap_or_else(PoisonError::into_inner) = Arc::new(spec);
+        self.opened.set_spec(spec);
         Ok(())
     }
 }

@@ -114,7 +114,7 @@ struct Share<'a> {
 
 impl Share<'_> {
     fn size(&self) -> ByteSize {
-        self.backend.spec().size
+        self.backend.size()
     }
 
     /// What came back to the guest of what was discarded, at least: more was discarded than the host lacks now. A page that

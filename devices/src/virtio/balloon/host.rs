@@ -106,7 +106,7 @@ impl Host {
             let inflated = &self.shared.by_backend[region.backend()].inflated;
             let changed = change(inflated.load(Ordering::Relaxed), bytes);
             // A driver may give the same page twice.
-            let size = self.ram.backends()[region.backend()].spec().size.bytes();
+            let size = self.ram.backends()[region.backend()].size().bytes();
             inflated.store(changed.min(size), Ordering::Relaxed);
         }
     }

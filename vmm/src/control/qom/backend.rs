@@ -11,7 +11,7 @@ use crate::control::qmp::Failure;
 
 const COMMON: &[Property<OpenBackend>] = &[
     read_only("type", "string", |backend| json!(type_name(&backend.spec()))),
-    read_only("size", "int", |backend| json!(backend.spec().size.bytes())),
+    read_only("size", "int", |backend| json!(backend.size().bytes())),
     read_only("share", "bool", |backend| json!(Asked::of(backend).share)),
     read_only("reserve", "bool", |backend| json!(Asked::of(backend).reserve)),
     Property {
