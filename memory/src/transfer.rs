@@ -43,14 +43,15 @@ fn all(
     mut offset: u64,
     end: ErrorKind,
 ) -> io::Result<()> {
-    // Bytes of the first piece that are done.
+    // Bytes that are done, counted from the start of the first piece.
     let mut done = 0;
     let mut attempts = 0;
     loop {
         while let Some((first, rest)) = pieces.split_first()
-            && done == first.len()
+            && done >= first.len()
         {
-            (pieces, done) = (rest, 0);
+            done -= first.len();
+            pieces = rest;
         }
         let Some(first) = pieces.first() else {
             return Ok(());
@@ -59,14 +60,8 @@ fn all(
         let rest = pieces.iter().skip(1).take(MAX_PIECES - 1).copied();
         match sys::transfer(way, file, std::iter::once(first).chain(rest), offset) {
             Ok(0) => return Err(end.into()),
-            Ok(mut moved) => {
+            Ok(moved) => {
                 offset += moved as u64;
-                while let Some((first, rest)) = pieces.split_first()
-                    && moved >= first.len() - done
-                {
-                    moved -= first.len() - done;
-                    (pieces, done) = (rest, 0);
-                }
                 done += moved;
             }
             Err(error) if error.kind() == ErrorKind::Interrupted => {}

@@ -60,6 +60,12 @@ impl BackendSpec {
             guest_node: 0,
         }
     }
+
+    /// Whether the host accounts for the memory at start, where its pages have this size.
+    #[must_use]
+    pub fn reserves(&self, page: PageSize) -> bool {
+        self.reserve.unwrap_or(self.prealloc.wanted() || page.is_huge())
+    }
 }
 
 /// The kinds of backends.

@@ -9,6 +9,7 @@ use std::str::FromStr;
 use rustix::thread::CpuSet;
 use thiserror::Error;
 
+use super::cpus::CpuList;
 use super::list;
 
 /// Highest node number that a kernel for x86-64 can have (`CONFIG_NODES_SHIFT` is at most 10).
@@ -143,10 +144,9 @@ fn cpus_in(root: &Path, nodes: &NodeSet) -> CpuSet {
     let mut cpus = CpuSet::new();
     for node in nodes.iter() {
         let list = fs::read_to_string(root.join(format!("node{node}/cpulist"))).unwrap_or_default();
-        let highest = u32::try_from(CpuSet::MAX_CPU - 1).unwrap_or(u32::MAX);
-        for cpu in list::parse(&list, highest).unwrap_or_default() {
-            cpus.set(cpu as usize);
-        }
+        // A node without CPUs has an empty list.
+        let of_node: CpuList = list.trim().parse().unwrap_or_default();
+        of_node.iter().for_each(|cpu| cpus.set(cpu as usize));
     }
     cpus
 }

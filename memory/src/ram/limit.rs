@@ -31,11 +31,10 @@ fn check_against(
     for page in [PageSize::HUGE_2M, PageSize::HUGE_1G] {
         let of_page: Vec<_> = claims.iter().filter(|(_, claim)| claim.page == page).collect();
         let needed = of_page.iter().map(|(_, claim)| claim.pages).sum();
-        let tight = || limit(page).filter(|limit| limit.left().pages(page) < needed);
         if needed == 0 {
             continue;
         }
-        if let Some(limit) = tight() {
+        if let Some(limit) = limit(page).filter(|limit| limit.left().pages(page) < needed) {
             let names: Vec<_> = of_page.iter().map(|(id, _)| format!("'{id}'")).collect();
             let who = match &names[..] {
                 [one] => format!("backend {one} needs"),

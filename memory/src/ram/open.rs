@@ -23,7 +23,6 @@ use crate::mapping::{Mapping, Span};
 use crate::policy;
 use crate::prealloc::{self, Failure, Job};
 use crate::region::Region;
-use crate::size::PageSize;
 
 /// A backend on its way.
 struct Opening<'a> {
@@ -113,11 +112,6 @@ fn open_source(spec: &BackendSpec) -> Result<Box<dyn Backend>, RamError> {
     })
 }
 
-/// Whether the host accounts for the memory of a backend at start.
-pub(super) fn reserves(spec: &BackendSpec, page: PageSize) -> bool {
-    spec.reserve.unwrap_or(spec.prealloc.wanted() || page.is_huge())
-}
-
 fn check_pools(specs: &[BackendSpec], sources: &[Box<dyn Backend>]) -> Result<(), RamError> {
     let mut claims: Vec<(&str, Claim)> = Vec::new();
     for (spec, source) in specs.iter().zip(sources) {
@@ -126,7 +120,7 @@ fn check_pools(specs: &[BackendSpec], sources: &[Box<dyn Backend>]) -> Result<()
             continue;
         }
         let claim = Claim::new(spec, page);
-        if reserves(spec, page) {
+        if spec.reserves(page) {
             shortage::check(&spec.id, &claim, &claims)?;
             claims.push((&spec.id, claim));
         } else {
@@ -147,7 +141,7 @@ fn prepare<'a>(
     let mut warnings = check_room(spec, source.as_ref())?;
     let page = source.page_size();
     let mapping = source
-        .map(spec.size, guest_start, reserves(spec, page))
+        .map(spec.size, guest_start, spec.reserves(page))
         .map_err(|error| map_error(spec, source.as_ref(), error))?;
     observer.stage(&spec.id, OpenStage::Mapped);
     let hints = hints::apply(&mapping, source.as_ref(), spec);

@@ -5,7 +5,6 @@ use std::io;
 use rustix::process::Resource;
 
 use super::RamError;
-use super::open::reserves;
 use super::shortage::{self, Claim};
 use crate::backend::{Backend, BackendSpec, HostPolicy};
 use crate::host::cgroup;
@@ -60,7 +59,7 @@ pub(super) fn map_error(spec: &BackendSpec, backend: &dyn Backend, source: io::E
             || ": the mount may have a limit (size=)".to_owned(),
             |limit| format!(": {limit}; the mount may have a limit (size=) too"),
         ),
-        (true, false) if !reserves(spec, page) => {
+        (true, false) if !spec.reserves(page) => {
             ": this process may have no more addresses (RLIMIT_AS, ulimit -v), or the host promises no more \
              (vm.overcommit_memory=2); make the guest smaller"
                 .to_owned()

@@ -44,8 +44,8 @@ impl Claim {
     }
 }
 
-/// Checks that the pool as it is now serves `claim` beside the claims `before` it, each with its backend. Two guests that start at the same time may
-/// still take each other's pages; the reservation or the preallocation finds that out.
+/// Checks that the pool as it is now serves `claim` beside the claims `before` it, each with its backend. Two guests that
+/// start at the same time may still take each other's pages; the reservation or the preallocation finds that out.
 ///
 /// # Errors
 /// The shortage. A pool that cannot be read is left to the kernel.

@@ -35,9 +35,7 @@ impl Asked {
             share: spec
                 .share
                 .unwrap_or(matches!(spec.kind, BackendKind::Memfd { .. })),
-            reserve: spec
-                .reserve
-                .unwrap_or(spec.prealloc.wanted() || backend.page_size().is_huge()),
+            reserve: spec.reserves(backend.page_size()),
             policy: spec.policy.name(),
             nodes: spec
                 .policy
