@@ -32,6 +32,7 @@ mod shared;
 mod spec;
 mod stats;
 mod stats_queue;
+mod told;
 
 pub use handle::BalloonHandle;
 pub use inhibit::InhibitGuard;
@@ -46,6 +47,7 @@ use pages::Pages;
 use queues::Role;
 use shared::Shared;
 use stats_queue::{Heard, StatsQueue};
+use told::Told;
 
 /// VIRTIO_BALLOON_F_MUST_TELL_HOST: the driver waits for the device before it takes a page back.
 pub const F_MUST_TELL_HOST: u64 = 1 << 0;
@@ -76,6 +78,7 @@ pub struct Balloon {
     pages: Pages,
     stats: StatsQueue,
     distress: Distress,
+    told: Told,
     news: OnNews,
 }
 
@@ -121,6 +124,7 @@ impl Balloon {
             pages: Pages::new(ram, Arc::clone(&shared)),
             stats: StatsQueue::new(Arc::clone(&shared)),
             distress: Distress::default(),
+            told: Told::default(),
             shared: Arc::clone(&shared),
             news,
         };
@@ -130,15 +134,21 @@ impl Balloon {
 
     /// Takes what the driver says is in the balloon, in pages, and tells it on if it is news.
     fn set_claim(&mut self, pages: u32) {
-        let mut controller = self.shared.controller();
-        let changed = controller.claim(Instant::now(), u64::from(pages) * PAGE);
-        let actual = ByteSize::from_bytes(controller.actual());
-        drop(controller);
-        if changed {
-            (self.news)(BalloonNews::Actual(actual));
-            if pages == 0 {
-                self.pages.all_in_use();
-            }
+        let now = Instant::now();
+        if !self.shared.controller().claim(now, u64::from(pages) * PAGE) {
+            return;
+        }
+        self.told.change(now);
+        self.tell_size(now);
+        if pages == 0 {
+            self.pages.all_in_use();
+        }
+    }
+
+    fn tell_size(&mut self, now: Instant) {
+        if self.told.tell(now) {
+            let actual = self.shared.controller().actual();
+            (self.news)(BalloonNews::Actual(ByteSize::from_bytes(actual)));
         }
     }
 
@@ -214,7 +224,12 @@ impl VirtioDevice for Balloon {
 
     fn next_timer(&self) -> Option<Instant> {
         let stall = self.shared.controller().next_check();
-        let timers = [stall, self.stats.next_timer(), self.pages.next_timer()];
+        let timers = [
+            stall,
+            self.stats.next_timer(),
+            self.pages.next_timer(),
+            self.told.next_timer(),
+        ];
         timers.into_iter().flatten().min()
     }
 
@@ -230,6 +245,7 @@ impl VirtioDevice for Balloon {
         self.offer_target();
         self.pages.timer(now);
         self.stats.timer(now);
+        self.tell_size(now);
         self.look_for_stall(now);
     }
 
