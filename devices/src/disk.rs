@@ -6,6 +6,7 @@ use std::io;
 pub use memory::transfer::Piece;
 
 mod raw;
+pub mod space;
 
 pub use raw::RawImage;
 

@@ -17,12 +17,12 @@ use memory::ram::Ram;
 use memory::region::Region;
 use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 
-use self::images::ImageError;
 use self::slots::{OpenError, Slots};
 use crate::budget;
 use crate::config::{Config, NumaSpec, SerialSpec};
 use crate::control::block_report::Disk;
 use crate::host::signals::EndingSignals;
+use crate::image::ImageError;
 use crate::kvm::kick::ExitFlag;
 use crate::kvm::vcpu::{Buses, Vcpu};
 use crate::kvm::vm::Vm;
@@ -33,7 +33,6 @@ use crate::platform::Platform;
 use crate::progress::Progress;
 use crate::stage::{Freezer, Stage};
 
-mod images;
 mod slots;
 
 /// Why a machine could not be built.

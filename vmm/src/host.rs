@@ -3,6 +3,7 @@
 
 pub mod bus_error;
 pub mod guest_copy;
+pub mod image_file;
 pub mod image_lock;
 pub mod signals;
 pub mod terminal;

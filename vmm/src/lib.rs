@@ -16,6 +16,7 @@ pub mod doctor;
 pub mod event_loop;
 pub mod gate;
 pub mod host;
+pub mod image;
 pub mod kvm;
 pub mod machine;
 pub mod news;

@@ -14,10 +14,11 @@ use devices::virtio::pci::VirtioPci;
 use devices::virtio::rng::{EntropySource, KernelEntropy, Rng};
 use memory::ram::Ram;
 
-use super::{Error, device, images};
+use super::{Error, device};
 use crate::cli::rng::Entropy;
 use crate::config::DeviceSpec;
 use crate::control::block_report::Disk;
+use crate::image::{self, Opened};
 use crate::kvm::vm::Vm;
 use crate::platform::Platform;
 
@@ -75,13 +76,14 @@ impl Slots<'_> {
 pub(super) fn make(spec: &DeviceSpec, disks: &mut Vec<Disk>) -> Result<Box<dyn VirtioDevice>, Error> {
     match spec {
         DeviceSpec::Blk { spec, drive } => {
-            let image = images::open(drive)?;
+            let Opened { image, backing } = image::open(drive)?;
             let size = image.size();
             let (handle, blk) = Blk::new(spec.clone(), image).map_err(device("disk"))?;
             disks.push(Disk {
                 spec: spec.clone(),
                 drive: drive.clone(),
                 size,
+                backing,
                 handle,
             });
             Ok(Box::new(blk))

@@ -7,6 +7,26 @@ use super::properties::Properties;
 use super::properties::devices::DRIVE;
 use super::value::ValueError;
 
+/// What an image is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ImageFormat {
+    /// The bytes of the disk.
+    Raw,
+    /// QEMU's format.
+    Qcow2,
+}
+
+impl ImageFormat {
+    /// QEMU's name for it.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            ImageFormat::Raw => "raw",
+            ImageFormat::Qcow2 => "qcow2",
+        }
+    }
+}
+
 /// One `-drive`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DriveArg {
@@ -14,6 +34,8 @@ pub struct DriveArg {
     pub id: Option<String>,
     /// `file=`.
     pub file: PathBuf,
+    /// `format=`.
+    pub format: ImageFormat,
     /// `readonly=`.
     pub read_only: bool,
     /// `discard=`: the guest may give space back.
@@ -35,19 +57,20 @@ pub struct BlkArg {
     pub queues: Option<u16>,
 }
 
-/// `-drive file=…,format=raw,…`.
+/// `-drive file=…,format=…,…`.
 pub fn drive(text: &str) -> Result<DriveArg, ValueError> {
     let properties = DRIVE.accept(keyval::split(text, None)?)?;
     let file = properties.required("file")?;
-    match properties.text("format") {
-        Some("raw") => {}
+    let format = match properties.text("format") {
+        Some("raw") => ImageFormat::Raw,
+        Some("qcow2") => ImageFormat::Qcow2,
         None => {
             return Err(ValueError::Conflict(
-                "-drive needs 'format=raw': it is never guessed from what is in the image, which the guest writes",
+                "-drive needs 'format=raw' or 'format=qcow2': it is never guessed from what is in the image, which the guest writes",
             ));
         }
-        Some(_) => return Err(properties.wrong("format", "raw, the one format so far")),
-    }
+        Some(_) => return Err(properties.wrong("format", "raw or qcow2")),
+    };
     properties.only("if", &["virtio", "none"])?;
     properties.only("media", &["disk"])?;
     properties.only("cache", &["writeback"])?;
@@ -56,6 +79,7 @@ pub fn drive(text: &str) -> Result<DriveArg, ValueError> {
     Ok(DriveArg {
         id: properties.id("id")?,
         file: file.into(),
+        format,
         read_only: properties.switch("readonly")?.unwrap_or(false),
         discard: !keeps,
         with_device: properties.text("if") != Some("none"),

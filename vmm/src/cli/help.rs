@@ -42,7 +42,7 @@ pub(super) const EXAMPLES: &[(&str, &str)] = &[
     ),
     (
         "A disk, and another one that is only read:",
-        "ballast run -kernel bzImage -drive file=root.img,format=raw -drive file=data.img,format=raw,if=none,id=d,readonly=on \
+        "ballast run -kernel bzImage -drive file=root.qcow2,format=qcow2 -drive file=data.img,format=raw,if=none,id=d,readonly=on \
          -device virtio-blk-pci,drive=d,serial=DATA-1",
     ),
     (

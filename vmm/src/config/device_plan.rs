@@ -8,7 +8,7 @@ use devices::virtio::rng::RngSpec;
 
 use crate::cli::Args;
 use crate::cli::device::{BalloonArg, DeviceArg};
-use crate::cli::disk::{BlkArg, DriveArg};
+use crate::cli::disk::{BlkArg, DriveArg, ImageFormat};
 use crate::cli::object::Object;
 use crate::cli::rng::{Entropy, RngArg, RngObject};
 
@@ -90,6 +90,8 @@ pub struct Drive {
     pub id: String,
     /// The file or block device.
     pub file: PathBuf,
+    /// What is in it.
+    pub format: ImageFormat,
     /// It is only read.
     pub read_only: bool,
 }
@@ -230,6 +232,7 @@ fn blk(
         drive: Drive {
             id: arg.drive,
             file: drive.arg.file.clone(),
+            format: drive.arg.format,
             read_only: drive.arg.read_only,
         },
     })

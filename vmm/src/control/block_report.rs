@@ -1,5 +1,8 @@
 //! Disks, as QMP shows them.
 
+use std::fmt::Write;
+use std::path::PathBuf;
+
 use devices::virtio::blk::{BlkHandle, BlkSpec};
 use serde_json::{Value, json};
 
@@ -12,8 +15,10 @@ pub struct Disk {
     pub spec: BlkSpec,
     /// Its image.
     pub drive: Drive,
-    /// The image's size in bytes.
+    /// The disk's size in bytes.
     pub size: u64,
+    /// The files under its image, from the top.
+    pub backing: Vec<PathBuf>,
     /// What it does.
     pub handle: BlkHandle,
 }
@@ -22,7 +27,8 @@ pub struct Disk {
 pub(super) fn block(disks: &[Disk]) -> Value {
     let one = |disk: &Disk| {
         let file = disk.drive.file.display().to_string();
-        json!({
+        let format = disk.drive.format.name();
+        let mut block = json!({
             "device": disk.drive.id,
             "qdev": disk.spec.id,
             "type": "unknown",
@@ -31,21 +37,59 @@ pub(super) fn block(disks: &[Disk]) -> Value {
             "inserted": {
                 "file": file,
                 "node-name": disk.drive.id,
-                "drv": "raw",
+                "drv": format,
                 "ro": disk.drive.read_only,
                 "encrypted": false,
-                "backing_file_depth": 0,
+                "backing_file_depth": disk.backing.len(),
                 "detect_zeroes": "off",
                 "cache": { "writeback": true, "direct": false, "no-flush": false },
                 "image": {
                     "filename": file,
-                    "format": "raw",
+                    "format": format,
                     "virtual-size": disk.size,
                 },
             },
-        })
+        });
+        if let Some(backing) = disk.backing.first() {
+            let backing = json!(backing.display().to_string());
+            block["inserted"]["image"]["backing-filename"] = backing.clone();
+            block["inserted"]["backing_file"] = backing;
+        }
+        block
     };
     disks.iter().map(one).collect()
+}
+
+/// `info block`.
+pub(super) fn text(disks: &[Disk]) -> String {
+    let mut text = String::new();
+    for disk in disks {
+        let (drive, stats) = (&disk.drive, disk.handle.stats());
+        let read_only = if drive.read_only { ", read-only" } else { "" };
+        // Writing to a string cannot fail.
+        let _ = writeln!(
+            text,
+            "{} (#{}): {} ({}{read_only})",
+            drive.id,
+            drive.id,
+            drive.file.display(),
+            drive.format.name(),
+        );
+        let _ = writeln!(text, "    Attached to:      /machine/peripheral/{}", disk.spec.id);
+        let _ = writeln!(text, "    Cache mode:       writeback");
+        for (index, backing) in disk.backing.iter().enumerate() {
+            let depth = index + 1;
+            let _ = writeln!(
+                text,
+                "    Backing file:     {} (chain depth: {depth})",
+                backing.display()
+            );
+        }
+        if stats.failed > 0 {
+            let _ = writeln!(text, "    Failed requests:  {}", stats.failed);
+        }
+    }
+    text
 }
 
 /// `query-blockstats`.

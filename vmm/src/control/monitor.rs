@@ -6,6 +6,7 @@ use devices::virtio::balloon::BalloonHandle;
 use memory::size::{ByteSize, SizeUnit};
 
 use super::balloon_report;
+use super::block_report;
 use super::command::{awaits_sample, balloon, failed, sample, set_balloon};
 use super::host_report;
 use super::memory_report;
@@ -53,6 +54,7 @@ const COMMANDS: &[Help] = &[
 #[rustfmt::skip]
 const INFOS: &[Help] = &[
     help(&["balloon"], "[-v]", "show balloon information (-v: all there is to know)"),
+    help(&["block"], "", "show the disks and their images"),
     help(&["cpus"], "", "show infos for each CPU"),
     help(&["guest-stats"], "", "show what the guest told last about its memory"),
     help(&["host"], "", "show the host's nodes, huge pages, swap and pressure"),
@@ -165,6 +167,7 @@ fn info(target: &dyn Target, words: &[&str]) -> String {
                 balloon_report::long(balloon, target.ram(), sample)
             })
         }),
+        ["block"] => block_report::text(target.disks()),
         ["cpus"] => {
             let mut text = String::new();
             for vcpu in target.vcpus() {

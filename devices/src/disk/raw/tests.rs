@@ -5,6 +5,10 @@ use vm_memory::{GuestAddress, GuestMemoryBackend};
 
 use crate::testing::anonymous_ram;
 
+use std::os::unix::fs::FileExt;
+
+use rustix::io::Errno;
+
 use super::*;
 
 const MIB: u64 = 1 << 20;

@@ -5,6 +5,7 @@ fn reads_drives() {
     let plain = DriveArg {
         id: None,
         file: "a,b.img".into(),
+        format: ImageFormat::Raw,
         read_only: false,
         discard: true,
         with_device: true,
@@ -12,6 +13,8 @@ fn reads_drives() {
     assert_eq!(drive("file=a,,b.img,format=raw"), Ok(plain.clone()));
     let usual = "file=a,,b.img,format=raw,if=virtio,media=disk,cache=writeback,discard=on";
     assert_eq!(drive(usual), Ok(plain.clone()));
+    let qcow2 = drive("file=a,,b.img,format=qcow2").map(|drive| drive.format);
+    assert_eq!(qcow2, Ok(ImageFormat::Qcow2));
     let other = DriveArg {
         id: Some("d".to_owned()),
         read_only: true,
@@ -33,7 +36,7 @@ fn never_guesses_a_format() {
         missing.contains("format=raw") && missing.contains("never guessed"),
         "{missing}"
     );
-    assert!(text("file=x,format=qcow2").contains("expected raw"));
+    assert!(text("file=x,format=vmdk").contains("expected raw or qcow2"));
     assert_eq!(text("format=raw"), "-drive needs 'file=…'");
     assert!(text("file=x,format=raw,if=ide").contains("expected virtio or none"));
     assert!(text("file=x,format=raw,cache=none").contains("expected writeback"));

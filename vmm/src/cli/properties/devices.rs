@@ -62,7 +62,7 @@ pub const DRIVE: Family = Family {
     owner: "-drive",
     rows: &[&[
         row("file", "PATH", "required", "", "image file or block device", "disk.img"),
-        row("format", "raw", "required", "", "what the image is; never guessed", "raw"),
+        row("format", "raw|qcow2", "required", "", "what the image is; never guessed", "qcow2"),
         row("if", "virtio|none", "virtio", "", "virtio: with a virtio-blk-pci of its own", "none"),
         row("id", "NAME", "virtio0, virtio1, …", "", "name, for virtio-blk-pci,drive=", "d"),
         row("readonly", "on|off", "off", "", "the guest cannot write", "on"),

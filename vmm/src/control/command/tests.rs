@@ -286,6 +286,7 @@ fn disks_show_their_images_and_their_work() {
     use devices::disk::RawImage;
     use devices::virtio::blk::{Blk, BlkSpec};
 
+    use crate::cli::disk::ImageFormat;
     use crate::config::Drive;
     use crate::control::block_report::Disk;
 
@@ -304,12 +305,14 @@ fn disks_show_their_images_and_their_work() {
     let drive = Drive {
         id: "d".to_owned(),
         file: "/images/d".into(),
+        format: ImageFormat::Raw,
         read_only: true,
     };
     target.disks = vec![Disk {
         spec,
         drive,
         size: 1 << 20,
+        backing: Vec::new(),
         handle,
     }];
     let shown = &ask(target, "query-block")[0];
@@ -319,6 +322,21 @@ fn disks_show_their_images_and_their_work() {
     assert_eq!(
         *image,
         json!({ "filename": "/images/d", "format": "raw", "virtual-size": 1 << 20 })
+    );
+    assert_eq!(
+        crate::control::monitor::run(target, "info block"),
+        "d (#d): /images/d (raw, read-only)\n    Attached to:      /machine/peripheral/disk0\n    Cache mode:       writeback\n"
+    );
+    target.disks[0].drive.format = ImageFormat::Qcow2;
+    target.disks[0].backing = vec!["/images/base".into()];
+    let shown = &ask(target, "query-block")[0]["inserted"];
+    assert_eq!(shown["drv"], "qcow2");
+    assert_eq!(shown["backing_file_depth"], 1);
+    assert_eq!(shown["image"]["backing-filename"], "/images/base");
+    let text = crate::control::monitor::run(target, "info block");
+    assert!(
+        text.contains("Backing file:     /images/base (chain depth: 1)"),
+        "{text}"
     );
     let stats = &ask(target, "query-blockstats")[0];
     assert_eq!(
