@@ -73,10 +73,9 @@ fn long_a_kernel_started_by_another_has_all_its_memory() -> Result<()> {
         let known = driver.iter().any(|kind| fault["kind"] == *kind);
         assert!(!known || fault["count"] == 0, "{faults}");
     }
-    let log = agent.exec("dmesg")?;
-    for complaint in ["BUG", "Bad page", "Oops"] {
-        assert!(!log.contains(complaint), "{log}");
-    }
+    let log =
+        agent.exec("dmesg >/tmp/log; grep -c . /tmp/log; grep -E 'BUG|Bad page|Oops' /tmp/log; true")?;
+    assert!(log.trim().parse().is_ok_and(|lines: u32| lines > 50), "{log}");
     Ok(())
 }
 

@@ -67,8 +67,8 @@ fn a_guest_that_wants_its_poison_back_keeps_its_pages() -> Result<()> {
     agent.fill("again", 2, PATTERN)?;
     agent.verify("again")?;
     // The kernel looks for its poison whenever it takes a page, and complains.
-    let log = agent.exec("dmesg")?;
-    assert!(!log.contains("pagealloc: "), "{log}");
+    let log = agent.exec("dmesg >/tmp/log; grep -c . /tmp/log; grep 'pagealloc: ' /tmp/log; true")?;
+    assert!(log.trim().parse().is_ok_and(|lines: u32| lines > 50), "{log}");
     Ok(())
 }
 
