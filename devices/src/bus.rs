@@ -18,6 +18,9 @@ pub trait BusDevice: Send + Sync {
 
     /// Writes `data` at `offset` from the start of the range, and says what the machine has to do.
     fn write(&self, offset: u64, data: &[u8]) -> Action;
+
+    /// As after power-on. When it returns, the device has let go of guest memory. No vCPU runs meanwhile.
+    fn reset(&self);
 }
 
 /// Which addresses a bus carries: decides how an access to nowhere is counted.
@@ -130,6 +133,11 @@ impl Bus {
                 Action::None
             }
         }
+    }
+
+    /// Resets all devices, with the machine: no vCPU runs meanwhile.
+    pub fn reset(&self) {
+        self.entries.iter().for_each(|entry| entry.device.reset());
     }
 
     /// The device whose range holds all `len` bytes at `address`, and the offset in that range.

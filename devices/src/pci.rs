@@ -51,6 +51,9 @@ pub trait PciFunction: Send + Sync {
 
     /// Writes the memory BAR; the access lies within it.
     fn bar_write(&self, offset: u64, data: &[u8]) -> Action;
+
+    /// As after power-on, as [`BusDevice::reset`].
+    fn reset(&self);
 }
 
 /// Errors of putting functions on the bus; never caused by a guest.
@@ -192,6 +195,11 @@ impl BusDevice for Ecam {
             function.config_write(register, data)
         })
     }
+
+    fn reset(&self) {
+        // Of all ways to the functions, this one resets them.
+        self.0.read().values().for_each(|function| function.reset());
+    }
 }
 
 struct Window(Arc<Functions>);
@@ -216,6 +224,9 @@ impl BusDevice for Window {
         };
         function.bar_write(offset, data)
     }
+
+    /// The functions are reset where their configuration space is.
+    fn reset(&self) {}
 }
 
 /// A bridge that only says that it is one.
@@ -243,6 +254,9 @@ impl PciFunction for HostBridge {
     fn bar_write(&self, _offset: u64, _data: &[u8]) -> Action {
         Action::None
     }
+
+    /// Nothing of it can be changed.
+    fn reset(&self) {}
 }
 
 #[cfg(test)]

@@ -61,11 +61,6 @@ impl Power {
         self.events.fetch_or(GED_POWER_BUTTON, Ordering::SeqCst);
         self.ged_irq.write(1)
     }
-
-    /// As after power-on: no event pending.
-    pub fn reset(&self) {
-        self.events.store(0, Ordering::SeqCst);
-    }
 }
 
 impl BusDevice for Power {
@@ -84,6 +79,11 @@ impl BusDevice for Power {
             (RESET, [RESET_VALUE]) => Action::Reset,
             _ => Action::None,
         }
+    }
+
+    /// No event pending.
+    fn reset(&self) {
+        self.events.store(0, Ordering::SeqCst);
     }
 }
 
@@ -107,6 +107,9 @@ impl BusDevice for KeyboardReset {
             Action::None
         }
     }
+
+    /// It remembers nothing.
+    fn reset(&self) {}
 }
 
 #[cfg(test)]

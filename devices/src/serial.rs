@@ -15,6 +15,21 @@ use crate::bus::BusDevice;
 /// I/O ports of a 16550.
 pub const SERIAL_PORTS: u64 = 8;
 
+/// What a driver would write to bring the registers to their values after power-on: offset and value, in this order. Out of
+/// loopback; the divisor, between opening and closing its latch; no interrupts; the scratch register.
+const POWER_ON: [(u8, u8); 7] = [
+    (4, 0x08),
+    (3, 0x83),
+    (0, 0x0c),
+    (1, 0x00),
+    (3, 0x03),
+    (1, 0x00),
+    (7, 0x00),
+];
+/// Offset of the register with the next input byte, and of that which says what interrupted; reading either clears it.
+const DATA: u8 = 0;
+const INTERRUPT: u8 = 2;
+
 /// Input bytes kept for a guest that does not read them, beyond the one in the UART.
 const BACKLOG: usize = 4096;
 
@@ -149,6 +164,19 @@ impl BusDevice for SerialPort {
         }
         self.after_access(&mut uart);
         Action::None
+    }
+
+    /// What the UART held is lost; what waits outside of it is for the next driver.
+    fn reset(&self) {
+        let mut uart = self.lock();
+        for (offset, value) in POWER_ON {
+            // With its interrupts off it raises none, and these registers go nowhere.
+            let _ = uart.serial.write(offset, value);
+        }
+        while uart.serial.fifo_capacity() < uart.empty {
+            uart.serial.read(DATA);
+        }
+        uart.serial.read(INTERRUPT);
     }
 }
 

@@ -6,6 +6,7 @@ use super::*;
 #[derive(Default)]
 struct Probe {
     written: Mutex<Vec<(u64, Vec<u8>)>>,
+    resets: Mutex<u32>,
 }
 
 impl BusDevice for Probe {
@@ -17,6 +18,21 @@ impl BusDevice for Probe {
         self.written.lock().unwrap().push((offset, data.to_vec()));
         Action::Reset
     }
+
+    fn reset(&self) {
+        *self.resets.lock().unwrap() += 1;
+    }
+}
+
+#[test]
+fn a_reset_reaches_every_device() {
+    let (mut bus, _) = bus(BusKind::Ports);
+    let probes = [Arc::new(Probe::default()), Arc::new(Probe::default())];
+    for (base, probe) in [0x100, 0x200].into_iter().zip(&probes) {
+        bus.insert(base, 8, probe.clone()).unwrap();
+    }
+    bus.reset();
+    assert!(probes.iter().all(|probe| *probe.resets.lock().unwrap() == 1));
 }
 
 fn bus(kind: BusKind) -> (Bus, Arc<Faults>) {

@@ -62,4 +62,8 @@ impl BusDevice for ConfigPorts {
             _ => Action::None,
         }
     }
+
+    fn reset(&self) {
+        self.address.store(0, Ordering::Relaxed);
+    }
 }

@@ -42,6 +42,10 @@ impl PciFunction for Probe {
         self.written.lock().unwrap().push((offset, data.to_vec()));
         Action::None
     }
+
+    fn reset(&self) {
+        self.written.lock().unwrap().clear();
+    }
 }
 
 fn root() -> (PciRoot, Arc<Faults>) {

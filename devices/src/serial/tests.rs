@@ -158,3 +158,25 @@ fn takes_any_width_and_offset() {
         }
     }
 }
+
+#[test]
+fn a_reset_undoes_what_a_driver_has_set() {
+    let (port, irq) = port(Box::new(io::sink()));
+    let fresh: Vec<u8> = (1..8).map(|offset| read(&port, offset)).collect();
+    assert_eq!(port.input(b"o"), 1);
+    // Interrupts, divisor, loopback, scratch, and the divisor's latch left open.
+    for (offset, value) in [(1, 0x0f), (3, 0x83), (0, 0x55), (1, 0x55), (4, 0x1f), (7, 0x55)] {
+        let _ = port.write(offset, &[value]);
+    }
+    let _ = irq.read();
+    port.reset();
+    assert_eq!(
+        (1..8).map(|offset| read(&port, offset)).collect::<Vec<_>>(),
+        fresh
+    );
+    assert!(irq.read().is_err(), "nobody asked for an interrupt");
+    assert_eq!(port.input(b"new"), 3);
+    port.reset();
+    read(&port, LINE_STATUS);
+    assert_eq!(drain(&port), b"ew", "only what had reached the UART is lost");
+}

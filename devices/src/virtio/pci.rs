@@ -158,19 +158,6 @@ impl VirtioPci {
         self.power_on_registers();
     }
 
-    /// Resets the device with the machine: all registers as after power-on. Returns when the worker has let go of
-    /// guest memory; the vCPUs must not run meanwhile.
-    pub fn reset(&self) {
-        let mut registers = self.shared.lock();
-        registers.common.begin_reset();
-        self.shared.order(&mut registers, |orders| {
-            (orders.reset, orders.start) = (true, false);
-        });
-        drop(registers);
-        self.shared.wait_reset();
-        self.power_on_registers();
-    }
-
     /// PCI configuration as after power-on; with it doorbells and interrupt routes go.
     fn power_on_registers(&self) {
         let mut registers = self.shared.lock();
@@ -257,6 +244,18 @@ impl PciFunction for VirtioPci {
     fn bar_write(&self, offset: u64, data: &[u8]) -> Action {
         self.shared.write_bar(&mut self.shared.lock(), offset, data);
         Action::None
+    }
+
+    /// Returns when the worker has let go of guest memory.
+    fn reset(&self) {
+        let mut registers = self.shared.lock();
+        registers.common.begin_reset();
+        self.shared.order(&mut registers, |orders| {
+            (orders.reset, orders.start) = (true, false);
+        });
+        drop(registers);
+        self.shared.wait_reset();
+        self.power_on_registers();
     }
 }
 

@@ -13,6 +13,7 @@ use std::sync::Arc;
 
 use devices::bus::BusDevice;
 use devices::fault::Faults;
+use devices::pci::PciFunction;
 use devices::pci::PciRoot;
 use devices::testing::{Driver, HugePages, anonymous_ram, open_ram, wait_for};
 use devices::virtio::balloon::{F_DEFLATE_ON_OOM, F_MUST_TELL_HOST};

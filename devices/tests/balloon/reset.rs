@@ -1,5 +1,6 @@
 //! Resets with work in flight: the guest writes all its memory afterwards, and what it wrote stays.
 
+use devices::pci::PciFunction;
 use devices::testing::{HugePages, anonymous_ram, open_ram};
 use devices::virtio::balloon::{F_MUST_TELL_HOST, F_PAGE_REPORTING};
 use memory::backend::BackendKind;
