@@ -7,6 +7,7 @@ mod limit;
 mod misplaced;
 mod open;
 mod refusal;
+mod reset;
 mod shortage;
 
 use std::io;
