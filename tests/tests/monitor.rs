@@ -159,6 +159,7 @@ fn the_terminal_carries_the_monitor() -> Result<()> {
         "quit",
         "stop",
         "system_powerdown",
+        "system_reset",
     ] {
         assert!(
             help.lines().any(|line| line.starts_with(command)),

@@ -177,6 +177,7 @@ fn state(qmp: &mut Qmp, vm: &Vm) -> Result<()> {
         "cont",
         "quit",
         "system_powerdown",
+        "system_reset",
         "query-balloon",
         "balloon",
         "query-memdev",

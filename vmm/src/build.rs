@@ -17,14 +17,14 @@ use memory::ram::Ram;
 use memory::region::Region;
 use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 
+use self::power_on::PowerOn;
 use self::slots::{OpenError, Slots};
 use crate::budget;
 use crate::config::{Config, NumaSpec, SerialSpec};
 use crate::control::block_report::Disk;
 use crate::host::signals::EndingSignals;
 use crate::image::ImageError;
-use crate::kvm::kick::ExitFlag;
-use crate::kvm::vcpu::{Buses, Vcpu};
+use crate::kvm::vcpu::Buses;
 use crate::kvm::vm::Vm;
 use crate::kvm::{self, cpuid, kick};
 use crate::news::{News, NewsSender};
@@ -32,7 +32,9 @@ use crate::pinning::{self, PinError};
 use crate::platform::Platform;
 use crate::progress::Progress;
 use crate::stage::{Freezer, Stage};
+use crate::vcpu_thread::Kickable;
 
+pub mod power_on;
 mod slots;
 
 /// Why a machine could not be built.
@@ -127,8 +129,8 @@ fn device(device: &'static str) -> impl FnOnce(io::Error) -> Error {
 pub struct Parts {
     /// Guest memory.
     pub ram: Ram,
-    /// The KVM virtual machine.
-    pub vm: Vm,
+    /// What a reset needs, KVM's virtual machine among it.
+    pub power_on: Arc<PowerOn>,
     /// What the guest did wrong.
     pub faults: Arc<Faults>,
     /// COM1.
@@ -147,7 +149,7 @@ pub fn parts(
     news: &NewsSender,
     freezer: Freezer,
     ending: &EndingSignals,
-) -> Result<(Parts, Vec<(Vcpu, ExitFlag)>), Error> {
+) -> Result<(Parts, Vec<Kickable>), Error> {
     // Everything that can be refused is refused before memory is taken.
     config.mem_path.as_deref().map_or(Ok(()), check_mem_path)?;
     (config.host_cpus.iter()).try_for_each(|(vcpu, cpus)| pinning::check(*vcpu, cpus))?;
@@ -170,7 +172,7 @@ pub fn parts(
     let devices = config.devices.iter().map(make).collect::<Result<Vec<_>, _>>()?;
     let ram = Ram::open(config.backends.clone(), &Progress::new(freezer, ending))?;
     report_backends(&ram, config);
-    let vm = Vm::new(&kvm, ram.clone())?;
+    let vm = Vm::new(kvm, ram.clone())?;
     freezer.reached(Stage::Slots);
 
     let faults = Arc::new(Faults::default());
@@ -211,37 +213,33 @@ pub fn parts(
         pci64_window: None,
         numa: config.numa.as_ref().map(|numa| guest_numa(numa, &ram)),
     };
-    let entry = boot::load(&ram, &config.boot, &platform)?;
-    freezer.reached(Stage::Loaded);
-
-    let buses = Buses {
-        ports: Arc::new(ports),
-        mmio: Arc::new(mmio),
-    };
-    let mut vcpus = Vec::new();
-    let nodes = config.numa.as_ref().map_or(&[][..], |numa| &numa.vcpus);
-    let cpuids = cpuid::for_vcpus(&kvm, topology, nodes).map_err(Error::Cpuid)?;
-    for (index, cpuid) in (0..).zip(cpuids) {
-        let apic_id = topology.apic_id(index);
-        let vcpu = Vcpu::new(&vm, index, apic_id, &cpuid, buses.clone(), ram.clone())?;
-        if index == 0 {
-            vcpu.start_at(&entry)?;
-        }
-        let flag = vcpu.exit_flag(&vm)?;
-        vcpus.push((vcpu, flag));
-    }
-    Ok((
-        Parts {
-            ram,
-            vm,
-            faults,
-            serial,
-            power,
-            balloon,
-            disks,
+    let power_on = PowerOn {
+        ram: ram.clone(),
+        vm,
+        buses: Buses {
+            ports: Arc::new(ports),
+            mmio: Arc::new(mmio),
         },
-        vcpus,
-    ))
+        boot: config.boot.clone(),
+        platform,
+        topology,
+        nodes: config
+            .numa
+            .as_ref()
+            .map_or_else(Vec::new, |numa| numa.vcpus.clone()),
+    };
+    let vcpus = power_on.first()?;
+    freezer.reached(Stage::Loaded);
+    let parts = Parts {
+        ram,
+        power_on: Arc::new(power_on),
+        faults,
+        serial,
+        power,
+        balloon,
+        disks,
+    };
+    Ok((parts, vcpus))
 }
 
 /// The nodes with the pieces that their backends have in the guest.

@@ -137,6 +137,10 @@ pub struct Args {
     #[arg(long = "S", help_heading = "Guest")]
     pub start_paused: bool,
 
+    /// A reset of the guest ends Ballast; default: the guest starts again
+    #[arg(long, help_heading = "Guest")]
+    pub no_reboot: bool,
+
     /// Machine-wide settings; default: none of them
     #[arg(long, alias = "M", value_name = "[type=]TYPE,PROPERTY=VALUE,…", value_parser = memory_options::machine,
           help_heading = "Guest")]

@@ -151,6 +151,8 @@ pub struct Config {
     pub balloon: Option<BalloonSpec>,
     /// The other devices, in the order of their PCI slots, which follow the balloon's.
     pub devices: Vec<DeviceSpec>,
+    /// A reset is the end.
+    pub no_reboot: bool,
     /// Let no vCPU run before `cont`.
     pub start_paused: bool,
     /// Say more.
@@ -213,6 +215,7 @@ impl Config {
             qmp,
             balloon,
             devices: devices.devices,
+            no_reboot: args.no_reboot,
             start_paused: args.start_paused,
             verbose: args.verbose,
             warnings,

@@ -28,5 +28,6 @@ pub mod run_state;
 pub mod sampler;
 pub mod stage;
 pub mod starvation;
+pub mod told;
 pub mod topology;
 pub mod vcpu_thread;

@@ -28,6 +28,10 @@ use crate::stage::{Freezer, Stage};
 use crate::starvation::Starvation;
 use crate::starvation::watch::{self, Watch};
 use crate::vcpu_thread::VcpuThreads;
+use reset::Reset;
+
+mod end;
+mod reset;
 
 /// Why a machine could not do what was asked.
 #[derive(Debug, thiserror::Error)]
@@ -87,6 +91,12 @@ pub struct Machine {
     outcome: Option<Outcome>,
     /// Whether somebody could say `cont`.
     attended: bool,
+    /// Dropped first: it may be about to use the rest.
+    reset: Option<Reset>,
+    /// Whether a reset is one, and not the end.
+    reboots: bool,
+    triple_faults: u32,
+    news: NewsSender,
     threads: VcpuThreads,
     parts: Parts,
     objects: Objects,
@@ -125,6 +135,10 @@ impl Machine {
             run_state: RunState::Prelaunch,
             outcome: None,
             attended: config.is_attended(),
+            reset: None,
+            reboots: !config.no_reboot,
+            triple_faults: 0,
+            news: news.clone(),
             threads,
             sampler: Sampler::new(parts.ram.clone(), parts.balloon.clone(), news.clone()),
             parts,
@@ -174,12 +188,19 @@ impl Machine {
             BusErrors::retry();
         }
         self.events.push(Event::Resume);
+        if !self.is_resetting() {
+            self.run();
+        }
+        Ok(())
+    }
+
+    /// Lets the vCPUs into the guest.
+    fn run(&mut self) {
         if let Some(watch) = &mut self.watch {
             watch.restart();
         }
         self.threads.resume();
         self.tell_balloon(true);
-        Ok(())
     }
 
     /// Stops the vCPUs; false when one did not stop in time.
@@ -195,26 +216,15 @@ impl Machine {
         }
     }
 
-    /// Presses the power button; what follows is the guest's decision.
-    pub fn system_powerdown(&mut self) -> Result<(), Error> {
-        self.events.push(Event::Powerdown);
-        self.parts.power.press_power_button().map_err(Error::PowerButton)
-    }
-
-    /// Ends the machine because a client of QMP or the monitor said so.
-    pub fn quit(&mut self) {
-        self.shut_down(Outcome::Ended, false, ShutdownReason::HostQmpQuit);
-    }
-
-    /// Ends the machine because a signal said so.
-    pub fn end_by_signal(&mut self) {
-        self.shut_down(Outcome::Ended, false, ShutdownReason::HostSignal);
-    }
-
     /// Takes notice of something that another thread told.
     pub fn hear(&mut self, news: News) {
+        if self.is_resetting() && news.is_of_vcpu() {
+            return;
+        }
         match news {
-            News::GuestReset => self.shut_down(Outcome::Ended, true, ShutdownReason::GuestReset),
+            News::GuestReset => self.guest_reset(),
+            News::TripleFault { vcpu } => self.triple_fault(vcpu),
+            News::Reset(result) => self.finish_reset(result),
             News::GuestPowerOff => self.shut_down(Outcome::Ended, true, ShutdownReason::GuestShutdown),
             News::Starved(starvation) => self.starve(starvation),
             News::VcpuFailed { vcpu, reason } => {
@@ -299,17 +309,6 @@ impl Machine {
             self.freezer.reached(Stage::InflateHalf);
         }
         self.events.push(Event::BalloonChange { actual });
-    }
-
-    fn shut_down(&mut self, outcome: Outcome, guest: bool, reason: ShutdownReason) {
-        if self.become_state(RunState::Shutdown).is_err() {
-            return;
-        }
-        if !self.pause() {
-            tracing::warn!("a vCPU did not stop in time");
-        }
-        self.outcome = Some(outcome);
-        self.events.push(Event::Shutdown { guest, reason });
     }
 
     fn become_state(&mut self, to: RunState) -> Result<(), Error> {

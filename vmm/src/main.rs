@@ -17,6 +17,7 @@ use vmm::host::signals::EndingSignals;
 use vmm::machine::{Machine, Outcome};
 use vmm::news;
 use vmm::stage::{Freezer, Stage};
+use vmm::told::chain;
 
 /// An error before the guest ran.
 const NOT_STARTED: u8 = 1;
@@ -106,13 +107,6 @@ fn start_log(verbose: bool) {
 
 /// Prints an error and everything that caused it, on one line.
 fn report(error: &dyn Error, code: u8) -> ExitCode {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(source) = cause {
-        text.push_str(": ");
-        text.push_str(&source.to_string());
-        cause = source.source();
-    }
-    eprintln!("ballast: {text}");
+    eprintln!("ballast: {}", chain(error));
     ExitCode::from(code)
 }

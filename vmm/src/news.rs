@@ -8,14 +8,21 @@ use devices::virtio::balloon::BalloonNews;
 use memory::ram::PreallocReport;
 use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 
+use crate::build;
 use crate::sampler::Sampled;
 use crate::starvation::Starvation;
+use crate::vcpu_thread::Kickable;
 
 /// Something that happened outside the main thread.
 #[derive(Debug)]
 pub enum News {
-    /// The guest asked for a reset, or reset itself by a triple fault.
+    /// The guest asked for a reset.
     GuestReset,
+    /// The guest reset itself by a triple fault.
+    TripleFault {
+        /// Index of the vCPU.
+        vcpu: u8,
+    },
     /// The guest turned itself off.
     GuestPowerOff,
     /// A vCPU or a device needs a page that the host cannot supply.
@@ -33,6 +40,22 @@ pub enum News {
     Prealloc(PreallocReport),
     /// What the host holds was read.
     Sampled(Sampled),
+    /// The machine is as after power-on, with these vCPUs; or it could not be brought there.
+    Reset(Result<Vec<Kickable>, build::Error>),
+}
+
+impl News {
+    /// Whether a vCPU tells it of itself. All that they have told before they were parked comes before what is sent later.
+    pub fn is_of_vcpu(&self) -> bool {
+        match self {
+            News::GuestReset
+            | News::TripleFault { .. }
+            | News::GuestPowerOff
+            | News::Starved(_)
+            | News::VcpuFailed { .. } => true,
+            News::Balloon(_) | News::Prealloc(_) | News::Sampled(_) | News::Reset(_) => false,
+        }
+    }
 }
 
 /// The sending half; every thread has its own.

@@ -1,8 +1,8 @@
 //! The threads that run the vCPUs, and the machine's grip on them.
 
 use std::io;
-use std::sync::Arc;
 use std::sync::mpsc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -19,10 +19,25 @@ use crate::starvation::Starvation;
 /// one of them wait for a worker, never for longer than this.
 const STOP_DEADLINE: Duration = Duration::from_secs(5);
 
+/// A vCPU and its way out of the guest for others.
+pub type Kickable = (Vcpu, ExitFlag);
+
+/// Where a thread has its vCPU. The thread holds the lock while it is not parked.
+#[derive(Debug, Default)]
+struct Seat(Mutex<Option<Vcpu>>);
+
+impl Seat {
+    fn lock(&self) -> MutexGuard<'_, Option<Vcpu>> {
+        // A thread that panicked with its vCPU never parks again, so that nobody gets this far with what it left.
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 /// All vCPU threads of a machine. They start parked.
 #[derive(Debug)]
 pub struct VcpuThreads {
     gate: Arc<Gate>,
+    seats: Vec<Arc<Seat>>,
     kickers: Vec<Kicker>,
     infos: Vec<VcpuInfo>,
     // Held so that no thread's id is used again while its kicker lives.
@@ -32,14 +47,17 @@ pub struct VcpuThreads {
 impl VcpuThreads {
     /// Starts a thread for each vCPU, named as in QEMU. `place` says where a vCPU is in the guest.
     pub fn spawn(
-        vcpus: Vec<(Vcpu, ExitFlag)>,
+        vcpus: Vec<Kickable>,
         place: impl Fn(u8) -> VcpuPlace,
         news: &NewsSender,
     ) -> io::Result<VcpuThreads> {
         let gate = Arc::new(Gate::default());
+        let mut seats = Vec::new();
         let (mut kickers, mut infos, mut threads) = (Vec::new(), Vec::new(), Vec::new());
-        for (vcpu, flag) in vcpus {
+        for (vcpu, _) in &vcpus {
             let index = vcpu.index();
+            let seat = Arc::new(Seat::default());
+            seats.push(Arc::clone(&seat));
             let (told, tid) = mpsc::channel();
             let (gate, news) = (gate.clone(), news.clone());
             let thread = thread::Builder::new()
@@ -51,7 +69,7 @@ impl VcpuThreads {
                     };
                     // The receiver is gone only when spawning failed, and then this thread is not needed either.
                     if told.send(rustix::thread::gettid()).is_ok() {
-                        run(vcpu, &gate, &news);
+                        run(index, &seat, &gate, &news);
                     }
                     drop(guard);
                 })?;
@@ -61,15 +79,32 @@ impl VcpuThreads {
                 thread_id: tid.as_raw_nonzero().get(),
                 place: place(index),
             });
-            kickers.push(Kicker::new(flag, &thread));
+            kickers.push(Kicker::new(&thread));
             threads.push(thread);
         }
-        Ok(VcpuThreads {
+        let mut threads = VcpuThreads {
             gate,
+            seats,
             kickers,
             infos,
             threads,
-        })
+        };
+        threads.seat(vcpus);
+        Ok(threads)
+    }
+
+    /// Takes the vCPUs away from their threads, which are parked; [`VcpuThreads::seat`] is to follow before they run again.
+    pub fn vacate(&mut self) -> Vec<Vcpu> {
+        self.kickers.iter_mut().for_each(|kicker| kicker.set_vcpu(None));
+        self.seats.iter().filter_map(|seat| seat.lock().take()).collect()
+    }
+
+    /// Gives each of the threads, which are parked, a vCPU.
+    pub fn seat(&mut self, vcpus: Vec<Kickable>) {
+        for ((seat, kicker), (vcpu, flag)) in self.seats.iter().zip(&mut self.kickers).zip(vcpus) {
+            *seat.lock() = Some(vcpu);
+            kicker.set_vcpu(Some(flag));
+        }
     }
 
     /// Index and thread id of each vCPU.
@@ -123,39 +158,48 @@ impl Drop for PanicNews {
     }
 }
 
-fn run(mut vcpu: Vcpu, gate: &Gate, news: &NewsSender) {
-    let index = vcpu.index();
-    let mut exit = Exit::Interrupted;
+fn run(index: u8, seat: &Seat, gate: &Gate, news: &NewsSender) {
     loop {
-        let last = match exit {
-            Exit::Continue => None,
-            Exit::Interrupted | Exit::Action(Action::None) => {
-                let mut stopped = false;
-                let released = || {
-                    vcpu.clear_exit_request();
-                    stopped = true;
-                };
-                if !gate.pass(released) {
-                    return;
-                }
-                if stopped {
-                    vcpu.clock_stopped();
-                }
-                None
+        let mut stopped = false;
+        let released = || {
+            if let Some(vcpu) = &mut *seat.lock() {
+                vcpu.clear_exit_request();
             }
-            Exit::Action(Action::Reset) => Some(News::GuestReset),
-            Exit::Action(Action::PowerOff) => Some(News::GuestPowerOff),
-            Exit::MissingMemory(address) => Some(News::Starved(Starvation::of_vcpu(index, address))),
-            Exit::Failed(reason) => Some(News::VcpuFailed { vcpu: index, reason }),
+            stopped = true;
         };
-        exit = match last {
-            None => vcpu.run(),
-            Some(last) => {
-                // The others are stopped by the main loop; this one stops here.
-                gate.halt();
-                news.send(last);
-                Exit::Interrupted
+        if !gate.pass(released) {
+            return;
+        }
+        let mut seated = seat.lock();
+        let last = seated.as_mut().and_then(|vcpu| {
+            if stopped {
+                vcpu.clock_stopped();
             }
-        };
+            run_guest(index, vcpu)
+        });
+        let vacant = seated.is_none();
+        drop(seated);
+        if vacant || last.is_some() {
+            // The others are stopped by the main loop; this one stops here.
+            gate.halt();
+        }
+        if let Some(last) = last {
+            news.send(last);
+        }
+    }
+}
+
+/// Runs the guest until somebody wants the thread to look at its gate, or the guest can go no further: then it says why.
+fn run_guest(index: u8, vcpu: &mut Vcpu) -> Option<News> {
+    loop {
+        return Some(match vcpu.run() {
+            Exit::Continue | Exit::Action(Action::None) => continue,
+            Exit::Interrupted => return None,
+            Exit::Action(Action::Reset) => News::GuestReset,
+            Exit::TripleFault => News::TripleFault { vcpu: index },
+            Exit::Action(Action::PowerOff) => News::GuestPowerOff,
+            Exit::MissingMemory(address) => News::Starved(Starvation::of_vcpu(index, address)),
+            Exit::Failed(reason) => News::VcpuFailed { vcpu: index, reason },
+        });
     }
 }

@@ -32,10 +32,11 @@ pub struct Launch {
     environment: Vec<(OsString, OsString)>,
     kernel_words: Option<String>,
     qmp: bool,
+    reboots: bool,
 }
 
 impl Launch {
-    /// `ballast run` with nothing.
+    /// `ballast run` with nothing but `-no-reboot`, so that the death of a guest is seen.
     pub fn new() -> Launch {
         let program = std::env::var_os(PROGRAM).unwrap_or_else(|| "ballast".into());
         Launch::words(vec![program, "run".into()])
@@ -54,6 +55,7 @@ impl Launch {
             environment: Vec::new(),
             kernel_words: None,
             qmp: false,
+            reboots: false,
         }
     }
 
@@ -135,10 +137,21 @@ impl Launch {
         self
     }
 
+    /// A guest that resets its machine, or dies, starts again.
+    #[must_use]
+    pub fn reboots(mut self) -> Launch {
+        self.reboots = true;
+        self
+    }
+
     /// Starts it.
     pub fn start(self) -> Result<Vm> {
         let directory = tempfile::tempdir().map_err(Error::file("create", Path::new("/tmp")))?;
-        let mut arguments = self.arguments;
+        let mut arguments: Vec<OsString> = Vec::new();
+        if !self.reboots {
+            arguments.push("-no-reboot".into());
+        }
+        arguments.extend(self.arguments);
         if let Some(words) = self.kernel_words {
             arguments.extend(["-append".into(), words.into()]);
         }

@@ -18,9 +18,6 @@ pub struct Habits {
     /// There is no graphics; default: none
     #[arg(long, help_heading = "Accepted, changes nothing")]
     pub nographic: bool,
-    /// A guest's reset ends Ballast; default: so
-    #[arg(long, help_heading = "Accepted, changes nothing")]
-    pub no_reboot: bool,
     /// There is no display; default: none
     #[arg(long, value_name = "none", value_parser = ["none"], help_heading = "Accepted, changes nothing")]
     pub display: Option<String>,

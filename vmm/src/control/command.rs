@@ -23,6 +23,7 @@ use super::target::Target;
 use crate::pinning::{self, PinError};
 use crate::run_state::RunState;
 use crate::sampler::Sample;
+use crate::told::chain;
 
 /// Every command, in the order of [`execute`].
 pub const NAMES: &[&str] = &[
@@ -41,6 +42,7 @@ pub const NAMES: &[&str] = &[
     "stop",
     "cont",
     "system_powerdown",
+    "system_reset",
     "quit",
     "balloon",
     "qom-list",
@@ -94,6 +96,11 @@ pub fn execute(target: &mut dyn Target, name: &str, mut arguments: Arguments) ->
         "stop" => arguments.finish().and_then(|()| done(target.stop())),
         "cont" => arguments.finish().and_then(|()| done(target.cont())),
         "system_powerdown" => arguments.finish().and_then(|()| done(target.system_powerdown())),
+        "system_reset" => {
+            arguments.finish()?;
+            target.system_reset();
+            Ok(json!({}))
+        }
         "quit" => {
             arguments.finish()?;
             target.quit();
@@ -217,14 +224,7 @@ fn done<E: Error>(result: Result<(), E>) -> Answer {
 
 /// An error and its causes in one line.
 pub(super) fn failed(error: &dyn Error) -> Failure {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(source) = cause {
-        text.push_str(": ");
-        text.push_str(&source.to_string());
-        cause = source.source();
-    }
-    Failure::generic(text)
+    Failure::generic(chain(error))
 }
 
 fn status(state: RunState) -> Value {

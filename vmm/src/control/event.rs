@@ -10,7 +10,7 @@ use serde_json::{Map, Value, json};
 use super::prealloc_report;
 use crate::starvation::Diagnosis;
 
-/// Why the machine ended, as QMP's `ShutdownCause` names it.
+/// Why the machine ended or was reset, as QMP's `ShutdownCause` names it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ShutdownReason {
     /// The guest turned itself off.
@@ -19,6 +19,8 @@ pub enum ShutdownReason {
     GuestReset,
     /// `quit`.
     HostQmpQuit,
+    /// `system_reset`.
+    HostQmpSystemReset,
     /// A signal such as SIGTERM.
     HostSignal,
     /// The machine could not go on.
@@ -32,6 +34,7 @@ impl ShutdownReason {
             ShutdownReason::GuestShutdown => "guest-shutdown",
             ShutdownReason::GuestReset => "guest-reset",
             ShutdownReason::HostQmpQuit => "host-qmp-quit",
+            ShutdownReason::HostQmpSystemReset => "host-qmp-system-reset",
             ShutdownReason::HostSignal => "host-signal",
             ShutdownReason::HostError => "host-error",
         }
@@ -56,6 +59,13 @@ pub enum Event {
     Resume,
     /// The power button was pressed.
     Powerdown,
+    /// The machine is as after power-on.
+    Reset {
+        /// Whether the guest wanted it.
+        guest: bool,
+        /// Why.
+        reason: ShutdownReason,
+    },
     /// The machine has ended.
     Shutdown {
         /// Whether the guest wanted it.
@@ -79,6 +89,7 @@ impl Event {
             Event::Stop => "STOP",
             Event::Resume => "RESUME",
             Event::Powerdown => "POWERDOWN",
+            Event::Reset { .. } => "RESET",
             Event::Shutdown { .. } => "SHUTDOWN",
             Event::MemoryStarved(_) => "x-ballast-MEMORY_STARVED",
             Event::PreallocEnded(_) => "x-ballast-PREALLOC_ENDED",
@@ -89,7 +100,10 @@ impl Event {
     pub(super) fn is_limited(&self) -> bool {
         matches!(
             self,
-            Event::BalloonChange { .. } | Event::BalloonStalled(_) | Event::BalloonDistress(_)
+            Event::BalloonChange { .. }
+                | Event::BalloonStalled(_)
+                | Event::BalloonDistress(_)
+                | Event::Reset { guest: true, .. }
         )
     }
 
@@ -109,7 +123,9 @@ impl Event {
                 "given-back": distress.given_back.bytes(),
             })),
             Event::Stop | Event::Resume | Event::Powerdown => None,
-            Event::Shutdown { guest, reason } => Some(json!({ "guest": guest, "reason": reason.as_qmp() })),
+            Event::Reset { guest, reason } | Event::Shutdown { guest, reason } => {
+                Some(json!({ "guest": guest, "reason": reason.as_qmp() }))
+            }
             Event::PreallocEnded(report) => Some(prealloc_report::json(report)),
             // What could not be found out is null.
             Event::MemoryStarved(diagnosis) => Some(json!({

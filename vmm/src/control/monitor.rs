@@ -49,6 +49,7 @@ const COMMANDS: &[Help] = &[
     help(&["quit", "q"], "", "quit the emulator"),
     help(&["stop", "s"], "", "stop emulation"),
     help(&["system_powerdown"], "", "send system power down event"),
+    help(&["system_reset"], "", "reset the system"),
 ];
 
 #[rustfmt::skip]
@@ -95,6 +96,10 @@ pub fn run(target: &mut dyn Target, line: &str) -> String {
         "info" => info(target, &rest),
         "quit" => {
             target.quit();
+            String::new()
+        }
+        "system_reset" => {
+            target.system_reset();
             String::new()
         }
         "stop" => report(target.stop().map_err(|error| failed(&error))),

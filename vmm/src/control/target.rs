@@ -23,6 +23,8 @@ pub trait Target {
     fn cont(&mut self) -> Result<(), machine::Error>;
     /// Presses the power button.
     fn system_powerdown(&mut self) -> Result<(), machine::Error>;
+    /// Resets the machine, or begins to.
+    fn system_reset(&mut self);
     /// Ends the machine.
     fn quit(&mut self);
     /// `-name`.
@@ -74,6 +76,10 @@ impl Target for Machine {
 
     fn system_powerdown(&mut self) -> Result<(), machine::Error> {
         Machine::system_powerdown(self)
+    }
+
+    fn system_reset(&mut self) {
+        Machine::system_reset(self);
     }
 
     fn quit(&mut self) {

@@ -80,6 +80,13 @@ impl Target for Fake {
         Ok(())
     }
 
+    fn system_reset(&mut self) {
+        self.events.push(Event::Reset {
+            guest: false,
+            reason: ShutdownReason::HostQmpSystemReset,
+        });
+    }
+
     fn quit(&mut self) {
         self.state = RunState::Shutdown;
         self.events.push(Event::Shutdown {

@@ -3,37 +3,55 @@
 //! KVM_SET_GSI_ROUTING replaces the whole table (Documentation/virt/kvm/api.rst 4.52), so the table is kept here, and
 //! each change writes it again together with the lines of the PICs and the I/O APIC that KVM has by default.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use devices::interrupt::{MsiMessage, MsiVector};
 use kvm_bindings::{
     KVM_IRQ_ROUTING_IRQCHIP, KVM_IRQ_ROUTING_MSI, KVM_IRQCHIP_IOAPIC, KVM_IRQCHIP_PIC_MASTER,
     KVM_IRQCHIP_PIC_SLAVE, KvmIrqRouting, kvm_irq_routing_entry,
 };
-use kvm_ioctls::VmFd;
 use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
+
+use super::vm::Current;
 
 /// Lines of the I/O APIC.
 const IOAPIC_LINES: u32 = 24;
 /// Lines of one PIC; the slave's follow the master's.
 const PIC_LINES: u32 = 8;
 
-/// The interrupt routing table of one VM.
+/// The interrupt routing of a VM.
 #[derive(Debug)]
 pub struct Routes {
-    vm: Arc<VmFd>,
-    messages: Mutex<BTreeMap<u32, MsiMessage>>,
+    vm: Arc<Current>,
+    table: Mutex<Table>,
+}
+
+/// What KVM was told, by GSI.
+#[derive(Debug, Default)]
+struct Table {
+    messages: BTreeMap<u32, MsiMessage>,
+    /// Those with an irqfd.
+    connected: BTreeSet<u32>,
 }
 
 impl Routes {
     /// An empty table: KVM's own defaults hold until the first message is routed.
-    pub fn new(vm: Arc<VmFd>) -> Routes {
+    pub(super) fn new(vm: Arc<Current>) -> Routes {
         Routes {
             vm,
-            messages: Mutex::new(BTreeMap::new()),
+            table: Mutex::default(),
         }
+    }
+
+    fn table(&self) -> MutexGuard<'_, Table> {
+        self.table.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The VM is a new one, and knows nothing.
+    pub(super) fn forget(&self) {
+        *self.table() = Table::default();
     }
 
     /// A vector that is delivered through `gsi`, which nobody else may use.
@@ -42,13 +60,12 @@ impl Routes {
             routes: self.clone(),
             gsi,
             event: EventFd::new(EFD_NONBLOCK)?,
-            connected: Mutex::new(false),
         };
         Ok(Arc::new(vector))
     }
 
-    fn set(&self, gsi: u32, message: MsiMessage) -> io::Result<()> {
-        let mut messages = self.messages.lock().unwrap_or_else(PoisonError::into_inner);
+    fn set(&self, table: &mut Table, gsi: u32, message: MsiMessage) -> io::Result<()> {
+        let messages = &mut table.messages;
         let unchanged = messages
             .insert(gsi, message)
             .is_some_and(|old| (old.address, old.data) == (message.address, message.data));
@@ -63,7 +80,7 @@ impl Routes {
         );
         let table = KvmIrqRouting::from_entries(&entries)
             .map_err(|_| io::Error::other("more interrupt routes than KVM can hold"))?;
-        Ok(self.vm.set_gsi_routing(&table)?)
+        Ok(self.vm.fd().set_gsi_routing(&table)?)
     }
 }
 
@@ -115,25 +132,25 @@ struct Vector {
     routes: Arc<Routes>,
     gsi: u32,
     event: EventFd,
-    connected: Mutex<bool>,
 }
 
 impl MsiVector for Vector {
     fn route(&self, message: Option<MsiMessage>) -> io::Result<()> {
-        let mut connected = self.connected.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut table = self.routes.table();
+        let vm = self.routes.vm.fd();
         match message {
             Some(message) => {
-                self.routes.set(self.gsi, message)?;
-                if !*connected {
-                    self.routes.vm.register_irqfd(&self.event, self.gsi)?;
+                self.routes.set(&mut table, self.gsi, message)?;
+                if !table.connected.contains(&self.gsi) {
+                    vm.register_irqfd(&self.event, self.gsi)?;
+                    table.connected.insert(self.gsi);
                 }
-                *connected = true;
             }
             None => {
-                if *connected {
-                    self.routes.vm.unregister_irqfd(&self.event, self.gsi)?;
+                if table.connected.contains(&self.gsi) {
+                    vm.unregister_irqfd(&self.event, self.gsi)?;
+                    table.connected.remove(&self.gsi);
                 }
-                *connected = false;
             }
         }
         Ok(())

@@ -74,24 +74,32 @@ impl Drop for ExitFlag {
 /// Kicks one vCPU thread out of the guest.
 #[derive(Debug)]
 pub struct Kicker {
-    flag: ExitFlag,
+    /// None while the thread has no vCPU.
+    flag: Option<ExitFlag>,
     thread: libc::pthread_t,
 }
 
 impl Kicker {
-    /// For the thread that runs the vCPU of `flag`. The thread must outlive the kicker: vCPU threads end only when their
-    /// gate is removed, after the last kick.
-    pub fn new(flag: ExitFlag, thread: &std::thread::JoinHandle<()>) -> Kicker {
+    /// For a thread that runs vCPUs. It must outlive the kicker: vCPU threads end only when their gate is removed, after the
+    /// last kick.
+    pub fn new(thread: &std::thread::JoinHandle<()>) -> Kicker {
         use std::os::unix::thread::JoinHandleExt;
         Kicker {
-            flag,
+            flag: None,
             thread: thread.as_pthread_t(),
         }
     }
 
+    /// The thread runs the vCPU of `flag` from now on, or none.
+    pub fn set_vcpu(&mut self, flag: Option<ExitFlag>) {
+        self.flag = flag;
+    }
+
     /// Makes the vCPU leave KVM_RUN, or not stay in the next one. The thread itself clears the flag when it goes on.
     pub fn kick(&self) {
-        self.flag.set();
+        if let Some(flag) = &self.flag {
+            flag.set();
+        }
         // SAFETY: the thread has not been joined, because its JoinHandle is kept beside this kicker in vcpu_thread.rs.
         unsafe { libc::pthread_kill(self.thread, kick_signal()) };
     }

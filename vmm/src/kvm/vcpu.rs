@@ -35,6 +35,8 @@ pub enum Exit {
     Interrupted,
     /// A device asks for something.
     Action(Action),
+    /// A triple fault: what a processor does about it is a reset.
+    TripleFault,
     /// The host could not supply a page of RAM; at this address where KVM told it.
     MissingMemory(Option<GuestAddress>),
     /// It cannot go on.
@@ -156,11 +158,8 @@ impl Vcpu {
                 self.missing(lost)
             }
             VcpuExit::MemoryFault { gpa, .. } => Exit::MissingMemory(Some(GuestAddress(gpa))),
-            // A triple fault: what a processor does about it is a reset. Its registers say nothing: on AMD, KVM has reset them.
-            VcpuExit::Shutdown => {
-                tracing::warn!("vCPU {}: triple fault: the guest is reset", self.index);
-                Exit::Action(Action::Reset)
-            }
+            // The registers say nothing about it: on AMD, KVM has reset them.
+            VcpuExit::Shutdown => Exit::TripleFault,
             VcpuExit::Intr | VcpuExit::IrqWindowOpen | VcpuExit::SetTpr => Exit::Continue,
             VcpuExit::InternalError => Exit::Failed(self.internal_error()),
             VcpuExit::FailEntry(reason, cpu) => Exit::Failed(format!(

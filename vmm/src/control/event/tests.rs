@@ -31,6 +31,7 @@ fn events_have_qemus_shape() {
         (ShutdownReason::GuestShutdown, "guest-shutdown"),
         (ShutdownReason::GuestReset, "guest-reset"),
         (ShutdownReason::HostQmpQuit, "host-qmp-quit"),
+        (ShutdownReason::HostQmpSystemReset, "host-qmp-system-reset"),
         (ShutdownReason::HostSignal, "host-signal"),
         (ShutdownReason::HostError, "host-error"),
     ];
@@ -39,6 +40,11 @@ fn events_have_qemus_shape() {
         assert_eq!(
             (&event["event"], &event["data"]),
             (&json!("SHUTDOWN"), &json!({ "guest": true, "reason": name }))
+        );
+        let event = qmp(&Event::Reset { guest: false, reason });
+        assert_eq!(
+            (&event["event"], &event["data"]),
+            (&json!("RESET"), &json!({ "guest": false, "reason": name }))
         );
     }
 }

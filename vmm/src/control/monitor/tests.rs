@@ -1,6 +1,7 @@
 use proptest::prelude::*;
 
 use super::*;
+use crate::control::event::Event;
 use crate::control::testing::{NOBODY, fake};
 
 /// The answer of a running machine with a balloon.
@@ -118,6 +119,11 @@ fn the_machine_does_as_told() {
     target.stuck = true;
     assert!(run(&mut target, "system_powerdown").starts_with("Error: "));
     assert!(run(&mut target, "s").starts_with("Error: "));
+    assert_eq!(run(&mut target, "system_reset"), "");
+    assert!(matches!(
+        target.take_events().last(),
+        Some(Event::Reset { guest: false, .. })
+    ));
     assert_eq!(run(&mut target, "q"), "");
     assert_eq!(target.state, RunState::Shutdown);
 }

@@ -36,13 +36,13 @@ fn a_guest_waits_for_a_page_and_loses_nothing() {
     };
     let (ram, file) = shaky();
     ram.memory().write_slice(&PROGRAM, GuestAddress(CODE)).unwrap();
-    let vm = Vm::new(&kvm, ram.clone()).unwrap();
+    let vm = Vm::new(kvm, ram.clone()).unwrap();
     let faults = Arc::new(Faults::default());
     let buses = Buses {
         ports: Arc::new(Bus::new(BusKind::Ports, faults.clone())),
         mmio: Arc::new(Bus::new(BusKind::Mmio, faults.clone())),
     };
-    let cpuid = cpuid::for_vcpus(&kvm, Topology::default(), &[]).unwrap();
+    let cpuid = cpuid::for_vcpus(vm.kvm(), Topology::default(), &[]).unwrap();
     let mut vcpu = Vcpu::new(&vm, 0, 0, &cpuid[0], buses, ram.clone()).unwrap();
     let mut sregs = vcpu.fd.get_sregs().unwrap();
     (sregs.cs.base, sregs.cs.selector) = (0, 0);

@@ -1,0 +1,239 @@
+//! A machine that is reset comes back whole: guests start again, memory holds what is written, nothing is left over.
+
+use std::fs;
+use std::path::PathBuf;
+use std::process::ChildStdin;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use tests::harness::agent::{Agent, BOOT};
+use tests::harness::backing::HUGE_PAGE;
+use tests::harness::hugepages::ALL_2M;
+use tests::harness::maps;
+use tests::harness::qmp::Qmp;
+use tests::harness::vm::{Launch, eventually};
+use tests::harness::{Error, Result, Vm, balloon, names};
+
+const MEBIBYTE: u64 = 1 << 20;
+/// The guest's RAM in MiB, half of it in huge pages, and what the balloon is to leave.
+const RAM: u64 = 192;
+const LEFT: u64 = 96;
+/// What the guest writes, in MiB, with and without the balloon.
+const KEPT: usize = 24;
+const PATTERN: usize = 96;
+const PATIENCE: Duration = Duration::from_secs(60);
+/// Where the guest's drivers of the balloon can be told to let go.
+const DRIVER: &str = "/sys/bus/virtio/drivers/virtio_balloon";
+
+/// Who resets the machine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Way {
+    /// The guest, as its kernel's command line says: by a triple fault.
+    Guest,
+    /// The guest, by writing a byte to a port.
+    Port(u16, u8),
+    /// A user.
+    User,
+}
+
+/// Of a guest with two processors, whose RAM is half anonymous and half huge pages, with a balloon and a QMP socket.
+fn launch(kernel: &str) -> Launch {
+    Launch::kernel(kernel)
+        .line("-smp 2 -object memory-backend-ram,id=m0,size=96M -numa node,cpus=0,memdev=m0")
+        .line("-object memory-backend-memfd,id=m1,size=96M,hugetlb=on -numa node,cpus=1,memdev=m1")
+        .args(["-m", &RAM.to_string()])
+        .args(balloon::DEVICE)
+        .reboots()
+        .qmp()
+}
+
+/// Has the balloon begin to move.
+fn begin_inflate(qmp: &mut Qmp) -> Result<()> {
+    balloon::ask(qmp, LEFT * MEBIBYTE)?;
+    let begun = || Ok(balloon::actual(qmp)? < RAM * MEBIBYTE);
+    assert!(eventually(PATIENCE, begun)?, "the balloon does not move");
+    Ok(())
+}
+
+/// Resets the machine and waits for the next guest.
+fn reset(way: Way, mut agent: Agent<ChildStdin>, qmp: &mut Qmp) -> Result<Agent<ChildStdin>> {
+    qmp.take_events();
+    let (guest, reason) = match way {
+        Way::Guest => {
+            agent.reboot()?;
+            (true, "guest-reset")
+        }
+        Way::Port(port, byte) => {
+            let write = format!("printf '\\{byte:03o}' | dd of=/dev/port bs=1 seek={port} 2>/dev/null");
+            agent.console.send(&format!("1 exec {write}"))?;
+            (true, "guest-reset")
+        }
+        Way::User => {
+            qmp.command("system_reset", Value::Null)?;
+            (false, "host-qmp-system-reset")
+        }
+    };
+    let event = qmp.wait_event("RESET", PATIENCE)?;
+    assert_eq!(
+        event["data"],
+        json!({ "guest": guest, "reason": reason }),
+        "{way:?}"
+    );
+    Agent::wait(agent.console, BOOT)
+}
+
+#[test]
+#[ignore = "needs the lab: cargo lab test"]
+fn memory_survives_resets_amid_an_inflate() -> Result<()> {
+    let _pool = ALL_2M.set(RAM / 2 * MEBIBYTE / HUGE_PAGE)?;
+    let mut vm = launch(names::TINY_ELF).start()?;
+    let mut agent = vm.boot()?;
+    let mut qmp = vm.qmp()?;
+    agent.fill("old", 1, PATTERN)?;
+    let before = anonymous(&vm)?;
+    agent.free("old")?;
+    for way in [Way::Guest, Way::User] {
+        begin_inflate(&mut qmp)?;
+        agent = reset(way, agent, &mut qmp).map_err(|error| vm.explain(error))?;
+        let after = anonymous(&vm)?;
+        assert!(after < before, "{way:?}: {after} of {before} are held still");
+        assert_eq!(agent.exec("grep -c ^processor /proc/cpuinfo")?.trim(), "2");
+        // The target was kept, and the new driver follows it.
+        agent.fill("kept", 2, KEPT)?;
+        balloon::wait(&mut qmp, LEFT * MEBIBYTE, PATIENCE)?;
+        all_is_writable(&mut agent, &mut qmp)?;
+    }
+
+    // A driver that goes amid an inflate, and comes back.
+    let device = agent.exec(&format!("cd {DRIVER}; echo virtio*"))?;
+    let device = device.trim();
+    begin_inflate(&mut qmp)?;
+    agent.exec(&format!("echo {device} > {DRIVER}/unbind"))?;
+    balloon::wait(&mut qmp, RAM * MEBIBYTE, PATIENCE)?;
+    agent.fill("more", 5, PATTERN)?;
+    agent.verify("more")?;
+    agent.free("more")?;
+    agent.exec(&format!("echo {device} > {DRIVER}/bind"))?;
+    balloon::wait(&mut qmp, LEFT * MEBIBYTE, PATIENCE)?;
+    all_is_writable(&mut agent, &mut qmp)?;
+    let faults = qmp.command("x-ballast-query-faults", Value::Null)?;
+    for fault in faults.as_array().into_iter().flatten() {
+        let driver = [
+            "virtio-chain",
+            "virtio-queue",
+            "balloon-outside",
+            "balloon-length",
+        ];
+        let known = driver.iter().any(|kind| fault["kind"] == *kind);
+        assert!(!known || fault["count"] == 0, "{faults}");
+    }
+
+    // What is stopped stays stopped, and starts from the beginning.
+    qmp.command("stop", Value::Null)?;
+    qmp.command("system_reset", Value::Null)?;
+    qmp.wait_event("RESET", PATIENCE)?;
+    assert_eq!(qmp.command("query-status", Value::Null)?["status"], "paused");
+    qmp.command("cont", Value::Null)?;
+    let mut agent = Agent::wait(agent.console, BOOT).map_err(|error| vm.explain(error))?;
+    agent.power_off()?;
+    assert_eq!(vm.wait(PATIENCE)?.code(), Some(0), "{}", vm.errors.text());
+    Ok(())
+}
+
+/// With the balloon at its target: empties it, writes to what came, fills it again; what was kept is still there.
+fn all_is_writable(agent: &mut Agent<ChildStdin>, qmp: &mut Qmp) -> Result<()> {
+    balloon::ask(qmp, RAM * MEBIBYTE)?;
+    balloon::wait(qmp, RAM * MEBIBYTE, PATIENCE)?;
+    agent.fill("more", 3, PATTERN)?;
+    agent.verify("more")?;
+    agent.free("more")?;
+    balloon::ask(qmp, LEFT * MEBIBYTE)?;
+    balloon::wait(qmp, LEFT * MEBIBYTE, PATIENCE)?;
+    agent.verify("kept")?;
+    balloon::ask(qmp, RAM * MEBIBYTE)?;
+    balloon::wait(qmp, RAM * MEBIBYTE, PATIENCE).map(drop)
+}
+
+/// Bytes that the host holds of guest RAM that is no file.
+fn anonymous(vm: &Vm) -> Result<u64> {
+    let memory = vm.memory()?;
+    let private = memory.iter().filter(|mapping| !mapping.shared);
+    Ok(private.map(maps::Mapping::resident).sum())
+}
+
+#[test]
+#[ignore = "needs the lab: cargo lab test --long"]
+fn long_a_hundred_resets_leave_nothing_behind() -> Result<()> {
+    let _pool = ALL_2M.set(RAM / 2 * MEBIBYTE / HUGE_PAGE)?;
+    for kernel in [names::TINY_ELF, names::STOCK] {
+        let mut vm = launch(kernel).start()?;
+        let mut agent = vm.boot()?;
+        let mut qmp = vm.qmp()?;
+        let ways = [
+            Way::Guest,
+            Way::User,
+            // The keyboard controller's command, and ACPI's reset register.
+            Way::Port(0x64, 0xfe),
+            Way::Port(0x602, 1),
+        ];
+        // What is made once is there after the first ones.
+        let mut before = None;
+        for (round, way) in ways
+            .into_iter()
+            .cycle()
+            .take(if kernel == names::STOCK { 8 } else { 100 })
+            .enumerate()
+        {
+            begin_inflate(&mut qmp)?;
+            agent = reset(way, agent, &mut qmp).map_err(|error| vm.explain(error))?;
+            agent.fill("kept", 2, KEPT)?;
+            balloon::wait(&mut qmp, LEFT * MEBIBYTE, PATIENCE)?;
+            balloon::ask(&mut qmp, RAM * MEBIBYTE)?;
+            balloon::wait(&mut qmp, RAM * MEBIBYTE, PATIENCE)?;
+            agent.fill("more", 3, PATTERN)?;
+            agent.verify("more")?;
+            agent.verify("kept")?;
+            let now = Footprint::of(&vm)?;
+            println!("{round}: {way:?}: {now:?}");
+            let first = before.get_or_insert_with(|| now.clone());
+            assert_eq!((now.descriptors, now.threads), (first.descriptors, first.threads));
+            assert!(
+                now.own <= first.own + MEBIBYTE / 2,
+                "{first:?} has grown to {now:?}"
+            );
+            if round == 3 {
+                before = Some(now);
+            }
+        }
+    }
+    Ok(())
+}
+
+/// What Ballast has of the host besides guest memory.
+#[derive(Clone, Debug)]
+struct Footprint {
+    descriptors: usize,
+    threads: usize,
+    /// Bytes of anonymous memory.
+    own: u64,
+}
+
+impl Footprint {
+    fn of(vm: &Vm) -> Result<Footprint> {
+        let count = |name: &str| {
+            let path = PathBuf::from(format!("/proc/{}/{name}", vm.pid()));
+            let entries = fs::read_dir(&path).map_err(Error::file("read", &path))?;
+            Ok(entries.count())
+        };
+        let guest = vm.memory()?;
+        let all = maps::smaps(vm.pid())?;
+        let own = all
+            .iter()
+            .filter(|mapping| guest.iter().all(|ram| ram.start != mapping.start));
+        Ok(Footprint {
+            descriptors: count("fd")?,
+            threads: count("task")?,
+            own: own.map(|mapping| mapping.field("Anonymous")).sum(),
+        })
+    }
+}

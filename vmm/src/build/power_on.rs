@@ -1,0 +1,69 @@
+//! The state of a machine before its first instruction: made at the start, and again at each reset.
+
+use std::mem;
+
+use boot::{BootPlatform, BootSpec};
+use memory::ram::Ram;
+
+use super::Error;
+use crate::kvm::cpuid;
+use crate::kvm::vcpu::{Buses, Vcpu};
+use crate::kvm::vm::Vm;
+use crate::topology::Topology;
+use crate::vcpu_thread::Kickable;
+
+/// All that it takes.
+#[derive(Debug)]
+pub struct PowerOn {
+    pub(super) ram: Ram,
+    pub(super) vm: Vm,
+    pub(super) buses: Buses,
+    pub(super) boot: BootSpec,
+    pub(super) platform: BootPlatform,
+    pub(super) topology: Topology,
+    /// The guest's node of each vCPU, where it has several.
+    pub(super) nodes: Vec<u32>,
+}
+
+impl PowerOn {
+    /// Loads the kernel into RAM and makes the vCPUs, the first one about to start it.
+    pub(super) fn first(&self) -> Result<Vec<Kickable>, Error> {
+        let entry = boot::load(&self.ram, &self.boot, &self.platform)?;
+        let cpuids = cpuid::for_vcpus(self.vm.kvm(), self.topology, &self.nodes).map_err(Error::Cpuid)?;
+        let mut vcpus = Vec::new();
+        for (index, cpuid) in (0..).zip(cpuids) {
+            let apic_id = self.topology.apic_id(index);
+            let vcpu = Vcpu::new(
+                &self.vm,
+                index,
+                apic_id,
+                &cpuid,
+                self.buses.clone(),
+                self.ram.clone(),
+            )?;
+            if index == 0 {
+                vcpu.start_at(&entry)?;
+            }
+            let flag = vcpu.exit_flag(&self.vm)?;
+            vcpus.push((vcpu, flag));
+        }
+        Ok(vcpus)
+    }
+
+    /// Resets everything. `old` are all vCPUs that there are; they do not run. Waits for the devices' workers, and, where the
+    /// host is short of it, for memory: nothing for the main thread.
+    ///
+    /// # Errors
+    /// When KVM has no new machine, or the kernel's files are no longer what they were.
+    pub fn again(&self, old: Vec<Vcpu>) -> Result<Vec<Kickable>, Error> {
+        // Requests in flight come to their end here. After it nobody uses RAM.
+        self.buses.ports.reset();
+        self.buses.mmio.reset();
+        // The last of the old VM, so that there are never two.
+        mem::drop(old);
+        self.vm.renew()?;
+        let discarded = self.ram.reset();
+        tracing::debug!("reset: {discarded} bytes of RAM given back");
+        self.first()
+    }
+}

@@ -1,0 +1,35 @@
+//! How a machine ends.
+
+use super::{Error, Machine, Outcome};
+use crate::control::event::{Event, ShutdownReason};
+use crate::run_state::RunState;
+
+impl Machine {
+    /// Presses the power button; what follows is the guest's decision.
+    pub fn system_powerdown(&mut self) -> Result<(), Error> {
+        self.events.push(Event::Powerdown);
+        self.parts.power.press_power_button().map_err(Error::PowerButton)
+    }
+
+    /// Ends the machine because a client of QMP or the monitor said so.
+    pub fn quit(&mut self) {
+        self.shut_down(Outcome::Ended, false, ShutdownReason::HostQmpQuit);
+    }
+
+    /// Ends the machine because a signal said so.
+    pub fn end_by_signal(&mut self) {
+        self.shut_down(Outcome::Ended, false, ShutdownReason::HostSignal);
+    }
+
+    /// The end, unless it has come already.
+    pub(super) fn shut_down(&mut self, outcome: Outcome, guest: bool, reason: ShutdownReason) {
+        if self.become_state(RunState::Shutdown).is_err() {
+            return;
+        }
+        if !self.pause() {
+            tracing::warn!("a vCPU did not stop in time");
+        }
+        self.outcome = Some(outcome);
+        self.events.push(Event::Shutdown { guest, reason });
+    }
+}
