@@ -169,6 +169,11 @@ impl Machine {
             return Ok(());
         }
         let stopped = self.pause();
+        for disk in self.disks() {
+            if let Err(error) = disk.handle.flush() {
+                tracing::warn!("disk '{}' cannot be flushed: {error}", disk.spec.id);
+            }
+        }
         self.become_state(RunState::Paused)?;
         self.events.push(Event::Stop);
         if stopped { Ok(()) } else { Err(Error::StopTimeout) }

@@ -80,6 +80,10 @@ pub struct Blk {
     event: EventFd,
     /// The driver knows nothing of flushes: every write is followed by one.
     write_through: bool,
+    /// The user wants a flush when the queues are empty.
+    flush_due: bool,
+    /// There are queues.
+    has_driver: bool,
     /// Where the next call begins, so that no queue starves.
     first: usize,
     /// The last error of the host was told.
@@ -102,17 +106,21 @@ impl Blk {
     /// When no eventfd can be had.
     pub fn new(spec: BlkSpec, image: Box<dyn DiskImage>) -> io::Result<(BlkHandle, Blk)> {
         let counters = Arc::new(Counters::default());
+        let event = EventFd::new(EFD_NONBLOCK)?;
+        let handle = BlkHandle::new(Arc::clone(&counters), event.try_clone()?);
         let blk = Blk {
             config: config_space(&spec, image.size()),
             spec,
             image,
             counters: Arc::clone(&counters),
-            event: EventFd::new(EFD_NONBLOCK)?,
+            event,
             write_through: true,
+            flush_due: false,
+            has_driver: false,
             first: 0,
             told: None,
         };
-        Ok((BlkHandle::new(counters), blk))
+        Ok((handle, blk))
     }
 
     /// Serves one request and says how it went.
@@ -179,6 +187,16 @@ impl Blk {
             self.image.flush()
         } else {
             Ok(())
+        }
+    }
+
+    /// Makes safe what was written, if the user wants it.
+    fn flush_for_user(&mut self) {
+        if std::mem::take(&mut self.flush_due)
+            && !self.spec.read_only
+            && let Err(error) = self.image.flush()
+        {
+            tracing::error!("disk '{}': what was written may be lost: {error}", self.spec.id);
         }
     }
 
@@ -277,6 +295,14 @@ impl VirtioDevice for Blk {
 
     fn activate(&mut self, features: u64) {
         self.write_through = features & F_FLUSH == 0;
+        self.has_driver = true;
+    }
+
+    fn handle_event(&mut self) {
+        self.flush_due |= self.counters.take_flush_wish();
+        if !self.has_driver {
+            self.flush_for_user();
+        }
     }
 
     fn process(
@@ -296,25 +322,25 @@ impl VirtioDevice for Blk {
                 self.first = (at + 1) % count;
                 // A counter that is full rings as well.
                 let _ = self.event.write(1);
-                break;
+                return Ok(());
             }
         }
+        self.flush_for_user();
         Ok(())
     }
 
     fn reset(&mut self) {
         self.write_through = true;
+        self.has_driver = false;
+        self.flush_for_user();
     }
 }
 
 impl Drop for Blk {
     /// The machine ends: what the guest has written is not to be lost with the host's power.
     fn drop(&mut self) {
-        if !self.spec.read_only
-            && let Err(error) = self.image.flush()
-        {
-            tracing::error!("disk '{}': what was written may be lost: {error}", self.spec.id);
-        }
+        self.flush_due = true;
+        self.flush_for_user();
     }
 }
 

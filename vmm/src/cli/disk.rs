@@ -74,6 +74,13 @@ pub fn drive(text: &str) -> Result<DriveArg, ValueError> {
     properties.only("if", &["virtio", "none"])?;
     properties.only("media", &["disk"])?;
     properties.only("cache", &["writeback"])?;
+    for error in ["werror", "rerror"] {
+        if properties.text(error).is_some_and(|action| action != "report") {
+            return Err(ValueError::Conflict(
+                "-drive takes only 'werror=report' and 'rerror=report': a request that failed is not kept for another try, so the guest has to hear of it",
+            ));
+        }
+    }
     properties.only("discard", &["unmap", "on", "ignore", "off"])?;
     let keeps = matches!(properties.text("discard"), Some("ignore" | "off"));
     Ok(DriveArg {

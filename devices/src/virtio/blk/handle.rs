@@ -1,7 +1,10 @@
 //! What a disk's user may ask about it.
 
+use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use vmm_sys_util::eventfd::EventFd;
 
 /// What a disk has done since it was made.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -46,9 +49,16 @@ pub(super) struct Counters {
     discarded: Sum,
     flushes: Sum,
     failed: Sum,
+    /// The user wants what was written to be safe.
+    flush_wanted: AtomicBool,
 }
 
 impl Counters {
+    /// Whether the user wants a flush; asked once for each wish.
+    pub(super) fn take_flush_wish(&self) -> bool {
+        self.flush_wanted.swap(false, Ordering::AcqRel)
+    }
+
     pub(super) fn read(&self, bytes: u64) {
         self.read.add(bytes);
     }
@@ -70,24 +80,40 @@ impl Counters {
     }
 }
 
-/// A view of a disk from outside its worker; cheap to clone, and never waits for the disk.
+/// A disk from outside its worker; cheap to clone, and never waits for the disk.
 #[derive(Clone, Debug)]
-pub struct BlkHandle(Arc<Counters>);
+pub struct BlkHandle {
+    counters: Arc<Counters>,
+    /// Wakes the worker.
+    event: Arc<EventFd>,
+}
 
 impl BlkHandle {
-    pub(super) fn new(counters: Arc<Counters>) -> BlkHandle {
-        BlkHandle(counters)
+    pub(super) fn new(counters: Arc<Counters>, event: EventFd) -> BlkHandle {
+        BlkHandle {
+            counters,
+            event: Arc::new(event),
+        }
+    }
+
+    /// Has the disk make safe what was written, after the requests that it has; a failure is logged.
+    ///
+    /// # Errors
+    /// When the worker cannot be woken.
+    pub fn flush(&self) -> io::Result<()> {
+        self.counters.flush_wanted.store(true, Ordering::Release);
+        self.event.write(1)
     }
 
     /// What it has done so far.
     #[must_use]
     pub fn stats(&self) -> BlkStats {
         BlkStats {
-            read: self.0.read.get(),
-            written: self.0.written.get(),
-            discarded: self.0.discarded.get(),
-            flushes: self.0.flushes.get().1,
-            failed: self.0.failed.get().1,
+            read: self.counters.read.get(),
+            written: self.counters.written.get(),
+            discarded: self.counters.discarded.get(),
+            flushes: self.counters.flushes.get().1,
+            failed: self.counters.failed.get().1,
         }
     }
 }

@@ -39,6 +39,8 @@ fn never_guesses_a_format() {
     assert!(text("file=x,format=vmdk").contains("expected raw or qcow2"));
     assert_eq!(text("format=raw"), "-drive needs 'file=…'");
     assert!(text("file=x,format=raw,if=ide").contains("expected virtio or none"));
+    assert!(text("file=x,format=raw,werror=enospc").contains("only 'werror=report'"));
+    assert!(drive("file=x,format=raw,werror=report,rerror=report").is_ok());
     assert!(text("file=x,format=raw,cache=none").contains("expected writeback"));
     assert!(text("file=x,format=raw,snapshot=on").contains("has no property 'snapshot'"));
 }

@@ -68,6 +68,8 @@ pub const DRIVE: Family = Family {
         row("readonly", "on|off", "off", "", "the guest cannot write", "on"),
         row("discard", "unmap|ignore", "unmap", "", "what the guest discards goes back to the file system", "ignore"),
         row("cache", "writeback", "writeback", "", "writes are safe after the guest's flush", "writeback"),
+        row("werror", "report", "report", "", "what becomes of failed writes: the guest hears of them", "report"),
+        row("rerror", "report", "report", "", "what becomes of failed reads: the guest hears of them", "report"),
         row("media", "disk", "disk", "", "changes nothing", "disk"),
     ]],
 };
