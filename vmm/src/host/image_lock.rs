@@ -75,6 +75,7 @@ fn call(file: &File, command: libc::c_int, kind: libc::c_int, byte: i64) -> io::
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::host::testing::unlocked;
 
     /// Locks the file as somebody else would, with an open file of one's own.
     fn other(path: &std::path::Path, read_only: bool) -> (File, Result<(), LockError>) {
@@ -93,15 +94,17 @@ mod tests {
         let writer = other(path, false).1.unwrap_err();
         assert!(writer.to_string().contains("wants nobody to write"), "{writer}");
         drop((first, second));
-        let alone = other(path, false);
-        alone.1.unwrap();
+        let alone = unlocked(|| {
+            let (file, result) = other(path, false);
+            result.map(|()| file)
+        });
         assert!(other(path, false).1.is_err());
         let reader = other(path, true).1.unwrap_err();
         assert!(
             reader.to_string().contains("another program writes to it"),
             "{reader}"
         );
-        drop(alone.0);
-        other(path, true).1.unwrap();
+        drop(alone);
+        unlocked(|| other(path, true).1);
     }
 }

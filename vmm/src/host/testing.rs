@@ -1,4 +1,7 @@
-//! Guest memory whose pages a test can take away.
+//! Guest memory whose pages a test can take away, and patience with locks.
+
+use std::fmt::Debug;
+use std::time::{Duration, Instant};
 
 use memory::backend::{BackendKind, BackendSpec};
 use memory::ram::Ram;
@@ -15,4 +18,18 @@ pub(crate) fn shaky() -> (Ram, NamedTempFile) {
     let mut spec = BackendSpec::new("mem0", kind, ByteSize::from_bytes(SIZE));
     spec.share = Some(true);
     (Ram::open(vec![spec], &()).unwrap(), file)
+}
+
+/// Locks a file that nobody has any more. A test that starts a process meanwhile hands it everybody's open files for a moment,
+/// and their locks with them.
+pub(crate) fn unlocked<T, E: Debug>(mut lock: impl FnMut() -> Result<T, E>) -> T {
+    let start = Instant::now();
+    loop {
+        match lock() {
+            Err(_) if start.elapsed() < Duration::from_secs(10) => {
+                std::thread::sleep(Duration::from_millis(5))
+            }
+            result => return result.unwrap(),
+        }
+    }
 }

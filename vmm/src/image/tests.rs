@@ -2,6 +2,7 @@ use std::fs::File;
 use std::path::Path;
 
 use super::*;
+use crate::host::testing::unlocked;
 
 fn drive(file: &Path, read_only: bool) -> Drive {
     Drive {
@@ -41,8 +42,8 @@ fn opens_what_can_be_a_disk() {
     assert_eq!((opened.image.size(), opened.backing.len()), (1024, 0));
     assert!(text(&path).contains("another program"), "{}", text(&path));
     drop(opened);
-    let readers = [(); 2].map(|()| open(&drive(&path, true)).unwrap());
+    let readers = [(); 2].map(|()| unlocked(|| open(&drive(&path, true))));
     assert!(text(&path).contains("another program"), "{}", text(&path));
     drop(readers);
-    open(&drive(&path, false)).unwrap();
+    unlocked(|| open(&drive(&path, false)));
 }

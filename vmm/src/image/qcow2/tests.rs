@@ -10,6 +10,7 @@ use tempfile::TempDir;
 use super::*;
 use crate::cli::disk::ImageFormat;
 use crate::config::Drive;
+use crate::host::testing::unlocked;
 use crate::image;
 
 mod killed;
@@ -46,9 +47,7 @@ fn drive(path: &Path, format: ImageFormat, read_only: bool) -> Drive {
 }
 
 fn open(path: &Path, read_only: bool) -> Box<dyn DiskImage> {
-    image::open(&drive(path, ImageFormat::Qcow2, read_only))
-        .unwrap()
-        .image
+    unlocked(|| image::open(&drive(path, ImageFormat::Qcow2, read_only))).image
 }
 
 fn refused(path: &Path) -> String {
@@ -123,7 +122,7 @@ fn shows_what_is_under_it_until_it_is_written() {
     let full = place("middle").display().to_string();
     create(&place("top"), 64 << 10, Some((&full, "qcow2")));
     let before = std::fs::read(place("middle")).unwrap();
-    let mut opened = image::open(&drive(&place("top"), ImageFormat::Qcow2, false)).unwrap();
+    let mut opened = unlocked(|| image::open(&drive(&place("top"), ImageFormat::Qcow2, false)));
     assert_eq!(opened.backing, [place("middle"), place("base")]);
     let top = &mut *opened.image;
     write(top, 16384, &[5; 1024]);
