@@ -27,7 +27,7 @@ pub(crate) fn unlocked<T, E: Debug>(mut lock: impl FnMut() -> Result<T, E>) -> T
     loop {
         match lock() {
             Err(_) if start.elapsed() < Duration::from_secs(10) => {
-                std::thread::sleep(Duration::from_millis(5))
+                std::thread::sleep(Duration::from_millis(5));
             }
             result => return result.unwrap(),
         }
