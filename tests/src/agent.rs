@@ -4,6 +4,7 @@
 //! `agent ID= STATUS`, 0 being success. Kernel messages may stand between these lines, so the agent silences them on
 //! the console once it is up. A line without an ID is a request all the same, or a command for the shell: for people.
 
+pub mod disk;
 pub mod pattern;
 pub mod serve;
 pub mod watch;
@@ -47,6 +48,27 @@ pub enum Request {
     },
     /// Take so many MiB, write to each page, and give them back.
     Touch(usize),
+    /// Write blocks to random places of a disk, with a line after each flush.
+    WriteDisk {
+        /// The disk.
+        path: String,
+        /// The blocks.
+        series: disk::Series,
+    },
+    /// Read these blocks, and compare.
+    VerifyDisk {
+        /// The disk.
+        path: String,
+        /// The blocks.
+        series: disk::Series,
+    },
+    /// Read or write a disk at full speed; the answer is a [`disk::Done`].
+    LoadDisk {
+        /// The disk.
+        path: String,
+        /// How.
+        load: disk::Load,
+    },
     /// Look at the clock without a pause from now on.
     Watch,
     /// Stop that and tell the gaps, as [`watch::Gaps`] is written.
@@ -75,6 +97,9 @@ impl fmt::Display for Request {
                 milliseconds,
             } => write!(out, "ring {path} {offset} {milliseconds}"),
             Request::Touch(mebibytes) => write!(out, "touch {mebibytes}"),
+            Request::WriteDisk { path, series } => write!(out, "disk-write {path} {series}"),
+            Request::VerifyDisk { path, series } => write!(out, "disk-verify {path} {series}"),
+            Request::LoadDisk { path, load } => write!(out, "disk-load {path} {load}"),
             Request::Watch => out.write_str("watch"),
             Request::Gaps => out.write_str("gaps"),
             Request::PowerOff => out.write_str("poweroff"),
@@ -104,6 +129,18 @@ impl Request {
                 milliseconds: milliseconds.parse().ok()?,
             },
             ("touch", [mebibytes]) => Request::Touch(mebibytes.parse().ok()?),
+            ("disk-write", [path, series @ ..]) => Request::WriteDisk {
+                path: (*path).to_owned(),
+                series: disk::Series::parse(series)?,
+            },
+            ("disk-verify", [path, series @ ..]) => Request::VerifyDisk {
+                path: (*path).to_owned(),
+                series: disk::Series::parse(series)?,
+            },
+            ("disk-load", [path, load @ ..]) => Request::LoadDisk {
+                path: (*path).to_owned(),
+                load: disk::Load::parse(load)?,
+            },
             ("watch", []) => Request::Watch,
             ("gaps", []) => Request::Gaps,
             ("poweroff", []) => Request::PowerOff,

@@ -91,6 +91,25 @@ impl<W: Write> Agent<W> {
             },
             Request::Touch(mebibytes) if touch(*mebibytes) => Ok(0),
             Request::Touch(_) => self.say(id, "the kernel refused the memory", 1),
+            Request::WriteDisk { path, series } => {
+                let told = |count| {
+                    self.say(id, &format!("flushed {count}"), 0)?;
+                    self.console.flush()
+                };
+                match series.write(path, told) {
+                    Ok(()) => Ok(0),
+                    Err(error) => self.say(id, &format!("{path}: {error}"), 1),
+                }
+            }
+            Request::VerifyDisk { path, series } => match series.verify(path) {
+                Ok(wrong) if wrong.is_empty() => Ok(0),
+                Ok(wrong) => self.say(id, &format!("{} blocks differ: {wrong:?}", wrong.len()), 1),
+                Err(error) => self.say(id, &format!("{path}: {error}"), 1),
+            },
+            Request::LoadDisk { path, load } => match load.run(path) {
+                Ok(done) => self.say(id, &done.to_string(), 0),
+                Err(error) => self.say(id, &format!("{path}: {error}"), 1),
+            },
             Request::Watch => {
                 self.watch = Some(Watch::start());
                 Ok(0)

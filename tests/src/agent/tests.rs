@@ -18,6 +18,34 @@ fn requests_survive_the_wire() {
             milliseconds: 500,
         },
         Request::Touch(5),
+        Request::WriteDisk {
+            path: "/dev/vda".into(),
+            series: disk::Series {
+                seed: 1,
+                block: 4096,
+                count: 3,
+                every: 2,
+            },
+        },
+        Request::VerifyDisk {
+            path: "/dev/vda".into(),
+            series: disk::Series {
+                seed: 1,
+                block: 4096,
+                count: 3,
+                every: 0,
+            },
+        },
+        Request::LoadDisk {
+            path: "/dev/vda".into(),
+            load: disk::Load {
+                writes: true,
+                random: true,
+                block: 4096,
+                threads: 4,
+                milliseconds: 2000,
+            },
+        },
         Request::Watch,
         Request::Gaps,
         Request::PowerOff,

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use super::console::Console;
 use super::{Error, Result};
+use crate::agent::disk::{Done, Load, Series};
 use crate::agent::watch::Gaps;
 use crate::agent::{Memory, READY, Reply, Request};
 
@@ -87,6 +88,51 @@ impl<W: Write> Agent<W> {
             status,
             output: text,
         })
+    }
+
+    /// Has the guest write blocks to a disk; [`Agent::disk_written`] waits for the end.
+    pub fn write_disk(&mut self, path: &str, series: Series) -> Result<u32> {
+        let path = path.to_owned();
+        self.send(&Request::WriteDisk { path, series })
+    }
+
+    /// How many blocks are safe after the next flush.
+    pub fn disk_flushed(&mut self, id: u32) -> Result<u64> {
+        let reply = self.console.wait_line("flush of a disk", PATTERN, |line| {
+            let (answered, reply) = Reply::parse(line)?;
+            (answered == id).then_some(reply)
+        })?;
+        let count = match &reply {
+            Reply::Line(text) => text.strip_prefix("flushed ").and_then(|count| count.parse().ok()),
+            Reply::End(_) => None,
+        };
+        count.ok_or_else(|| Error::Connection(format!("no flush but {reply:?}")))
+    }
+
+    /// Waits until all blocks are written.
+    pub fn disk_written(&mut self, id: u32) -> Result<()> {
+        let (status, output) = self.answer(id, "disk-write", PATTERN)?;
+        match status {
+            0 => Ok(()),
+            status => Err(Error::Agent {
+                request: "disk-write".to_owned(),
+                status,
+                output,
+            }),
+        }
+    }
+
+    /// Has the guest compare a disk with what was written.
+    pub fn verify_disk(&mut self, path: &str, series: Series) -> Result<()> {
+        let path = path.to_owned();
+        self.ask(&Request::VerifyDisk { path, series }, PATTERN).map(drop)
+    }
+
+    /// Has the guest read or write a disk at full speed.
+    pub fn load_disk(&mut self, path: &str, load: Load) -> Result<Done> {
+        let path = path.to_owned();
+        let text = self.ask(&Request::LoadDisk { path, load }, PATTERN)?;
+        Done::parse(&text).ok_or_else(|| Error::Connection(format!("no figures in {text:?}")))
     }
 
     /// Has the guest take memory, write to all of it and give it back.

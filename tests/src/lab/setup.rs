@@ -58,7 +58,7 @@ const ALWAYS: [Need; 4] = [
 ];
 
 /// For the tiny kernel and the tests.
-const FOR_TESTS: [Need; 10] = [
+const FOR_TESTS: [Need; 11] = [
     need(Sign::Program("cc"), ["gcc", "gcc", "gcc", "gcc"]),
     need(Sign::Program("make"), ["make", "make", "make", "make"]),
     need(Sign::Program("flex"), ["flex", "flex", "flex", "flex"]),
@@ -79,6 +79,11 @@ const FOR_TESTS: [Need; 10] = [
     ),
     // Counts the system calls of the balloon.
     need(Sign::Program("strace"), ["strace", "strace", "strace", "strace"]),
+    // Makes and checks images of disks.
+    need(
+        Sign::Program("qemu-img"),
+        ["qemu-utils", "qemu-img", "qemu-img", "qemu-tools"],
+    ),
     // libFuzzer is C++.
     need(Sign::Program("c++"), ["g++", "gcc-c++", "gcc", "gcc-c++"]),
 ];

@@ -13,7 +13,7 @@ use super::super::choice::Place;
 use super::super::host::{self, Outcome, Streams};
 use super::super::tiny::Tiny;
 use super::super::workshop::Workshop;
-use super::super::{Error, Result, process, python};
+use super::super::{Error, Result, process, python, qemu};
 use super::Selection;
 use super::libtest::{self, Verdict};
 use super::report::{self, Case, Report};
@@ -163,6 +163,7 @@ fn run_one(
     let mut contents = workshop.contents(job, Some(tiny));
     contents.program(&executable.path);
     python::add(&mut contents, &executable.name, &workshop.paths)?;
+    qemu::add_images(&mut contents, &executable.name)?;
 
     let start = Instant::now();
     let listener = Listener::new(&executable.name);
