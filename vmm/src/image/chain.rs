@@ -2,7 +2,7 @@
 
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Seek, SeekFrom};
-use std::os::unix::fs::{FileTypeExt, MetadataExt};
+use std::os::unix::fs::{FileExt, FileTypeExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 use devices::disk::{RawImage, SECTOR};
@@ -89,6 +89,12 @@ impl<'a> Chain<'a> {
             source,
         };
         let header = Header::read(&bytes, read_only).map_err(named)?;
+        if !read_only {
+            let mut first = [0; 8];
+            file.read_exact_at(&mut first, header.counts)
+                .map_err(|source| self.unreadable(path, read_only, source))?;
+            header.check_counts(first).map_err(named)?;
+        }
         let under = match &header.backing {
             None => None,
             Some(backing) => Some(self.under(path, backing)?),

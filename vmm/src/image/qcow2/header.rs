@@ -81,6 +81,8 @@ pub struct Header {
     pub cluster: u64,
     /// Where the level 1 table is.
     pub pointers: Range<u64>,
+    /// Where the table of reference counts is.
+    pub counts: u64,
     /// How many bytes of the file one block of reference counts stands for.
     pub counted: u64,
     /// What is under it.
@@ -116,7 +118,7 @@ impl Header {
             return damaged(format!("reference counts of 2^{count_order} bits"));
         }
         let count_bytes = u64::from(field.u32(56)?) * cluster;
-        if count_bytes > MOST_COUNT_BYTES {
+        if count_bytes == 0 || count_bytes > MOST_COUNT_BYTES {
             return damaged(format!("{count_bytes} bytes of reference counts"));
         }
         Ok(Header {
@@ -124,9 +126,25 @@ impl Header {
             size,
             cluster,
             pointers: pointers(&field, size, cluster)?,
+            counts: field.u64(48)?,
             counted: ((cluster * 8) >> count_order) * cluster,
             backing: backing(&field, version, cluster)?,
         })
+    }
+}
+
+impl Header {
+    /// Whether the first entry of the table of reference counts leads to a block of them: the header itself is counted there.
+    ///
+    /// # Errors
+    /// When it does not.
+    pub fn check_counts(&self, first: [u8; 8]) -> Result<(), HeaderError> {
+        if u64::from_be_bytes(first) < self.cluster {
+            return damaged(
+                "no reference counts for its first clusters ('qemu-img check -r all' may mend it)".to_owned(),
+            );
+        }
+        Ok(())
     }
 }
 

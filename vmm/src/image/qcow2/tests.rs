@@ -13,6 +13,7 @@ use crate::config::Drive;
 use crate::host::testing::unlocked;
 use crate::image;
 
+mod damaged;
 mod killed;
 mod sound;
 

@@ -47,6 +47,7 @@ fn reads_what_it_needs() {
         size: 1 << 30,
         cluster: 64 << 10,
         pointers: 0x3_0000..0x3_0010,
+        counts: 1 << 16,
         counted: 2 << 30,
         backing: None,
     };
@@ -87,6 +88,7 @@ fn refuses_what_is_not_served_and_says_what_to_do() {
         (with(28, 511), "a disk of 511 bytes"),
         (with(96, 7), "2^7 bits"),
         (with(56, 129), "bytes of reference counts"),
+        (with(56, 0), "0 bytes of reference counts"),
         (with(36, 1), "level 1 table of 8 bytes"),
         (with(36, u32::MAX), "level 1 table"),
         (with(44, 0), "level 1 table at 0x0"),
