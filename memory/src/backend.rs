@@ -4,6 +4,8 @@ mod anon;
 mod check;
 mod directory;
 mod error;
+mod footprint;
+mod lack;
 mod memfd;
 mod named;
 mod place;
@@ -20,6 +22,7 @@ pub use crate::host::numa::NodeSet;
 pub use crate::policy::{HostPolicy, Placing};
 pub use check::SpecError;
 pub use error::OpenError;
+pub use lack::{Cut, Lack};
 pub use source::Source;
 pub(crate) use source::source;
 pub use spec::{BackendKind, BackendSpec, FileSpec, Lock, MergeRequest, Prealloc, Thp};
@@ -91,6 +94,15 @@ pub trait Backend: Send + Sync + fmt::Debug {
 
     /// Bytes that the file system of the backend has left, where it can have fewer than the host.
     fn room(&self) -> Option<ByteSize>;
+
+    /// Why the file behind it, or its file system, cannot supply a page now. What it says of losses is true to the last time
+    /// that it was asked.
+    fn lack(&self) -> Option<Lack> {
+        None
+    }
+
+    /// Somebody knows that data of the guest was lost, and goes on without it.
+    fn accept_loss(&self) {}
 }
 
 /// Opens the backend that `spec` names, without taking memory.

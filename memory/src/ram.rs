@@ -18,7 +18,7 @@ use std::thread::JoinHandle;
 use vm_memory::{GuestAddress, GuestMemoryMmap};
 
 use crate::absent::Absent;
-use crate::backend::{Backend, BackendSpec, OpenObserver, Released};
+use crate::backend::{Backend, BackendSpec, Lack, OpenObserver, Released};
 use crate::effective::Effective;
 use crate::given::Given;
 use crate::host::hugepages::Pool;
@@ -284,18 +284,22 @@ impl OpenBackend {
         pool?.ok()
     }
 
-    /// Whether what its pages come from has none left now: a pool of huge pages, or a file system with a limit. Ordinary
-    /// memory never says so, and neither does one that has all its huge pages reserved: the last may take long to clear.
+    /// Why it cannot supply a page now: its file was cut, its file system is full, its pool is empty. Ordinary memory
+    /// never says so. What it says of losses is true to the last time that it was asked: ask about four times a second.
     #[must_use]
-    pub fn is_dry(&self) -> bool {
-        if self.page_size().is_huge() {
-            let reserved = self.effective().reserve && !self.opened.gave_back.load(Ordering::Relaxed);
-            return !reserved && self.shortage().is_some_and(|pool| pool.free == 0);
-        }
-        self.opened
-            .source
-            .room()
-            .is_some_and(|room| room < self.page_size().size())
+    pub fn lack(&self) -> Option<Lack> {
+        let pool = || self.shortage().filter(|pool| pool.free == 0);
+        let lack = (self.opened.source.lack()).or_else(|| pool().map(Lack::Pool))?;
+        // With all its huge pages reserved there is one for each, though the last may take long to clear.
+        let reserved = self.page_size().is_huge()
+            && self.effective().reserve
+            && !self.opened.gave_back.load(Ordering::Relaxed);
+        (!reserved || matches!(lack, Lack::Cut(_))).then_some(lack)
+    }
+
+    /// Somebody knows that data of the guest was lost, and goes on without it.
+    pub fn accept_loss(&self) {
+        self.opened.source.accept_loss();
     }
 
     /// Gives pieces of it back, which are sorted and apart from each other, and used up.

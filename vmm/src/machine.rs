@@ -4,12 +4,11 @@
 
 use std::io;
 use std::sync::Arc;
-use std::time::Duration;
 
 use devices::fault::Faults;
 use devices::serial::SerialPort;
 use devices::virtio::balloon::{BalloonHandle, BalloonNews};
-use memory::ram::{OpenBackend, PreallocListener, PreallocReport, Ram};
+use memory::ram::{PreallocListener, PreallocReport, Ram};
 use memory::size::ByteSize;
 
 use crate::build::{self, Parts};
@@ -17,7 +16,7 @@ use crate::config::Config;
 use crate::control::block_report::Disk;
 use crate::control::event::{Event, ShutdownReason};
 use crate::control::inventory::{self, Item};
-use crate::host::bus_error::{BusError, BusErrors, Kind};
+use crate::host::bus_error::BusErrors;
 use crate::host::signals::EndingSignals;
 use crate::news::{News, NewsSender};
 use crate::objects::Objects;
@@ -25,13 +24,16 @@ use crate::pinning;
 use crate::run_state::RunState;
 use crate::sampler::{Sampled, Sampler};
 use crate::stage::{Freezer, Stage};
-use crate::starvation::Starvation;
-use crate::starvation::watch::{self, Watch};
+use crate::starvation::watch::Watch;
 use crate::vcpu_thread::VcpuThreads;
 use reset::Reset;
 
 mod end;
 mod reset;
+
+mod trouble;
+
+use trouble::Trouble;
 
 /// Why a machine could not do what was asked.
 #[derive(Debug, thiserror::Error)]
@@ -44,6 +46,11 @@ pub enum Error {
         /// The state that was asked for.
         to: RunState,
     },
+    /// Part of the guest's memory is lost, and nobody said that this is known.
+    #[error(
+        "data of the guest is lost: it may fail or write wrong data; to let it go on nevertheless: 'cont' with force=true"
+    )]
+    DataLost,
     /// A vCPU did not leave the guest in time.
     #[error("a vCPU did not stop in time")]
     StopTimeout,
@@ -104,6 +111,7 @@ pub struct Machine {
     watch: Option<Watch>,
     sampler: Sampler,
     items: Vec<Item>,
+    trouble: Trouble,
     events: Vec<Event>,
     freezer: Freezer,
 }
@@ -144,6 +152,7 @@ impl Machine {
             parts,
             watch,
             items: inventory::items(config),
+            trouble: Trouble::default(),
             events: Vec::new(),
             freezer,
         };
@@ -179,18 +188,22 @@ impl Machine {
         if stopped { Ok(()) } else { Err(Error::StopTimeout) }
     }
 
-    /// Lets the vCPUs run; does nothing when they do. After missing memory, everything that met it tries again.
-    pub fn cont(&mut self) -> Result<(), Error> {
+    /// Lets the vCPUs run; does nothing when they do. After missing memory, everything that met it tries again; where data was
+    /// lost only with `force`.
+    pub fn cont(&mut self, force: bool) -> Result<(), Error> {
         if self.run_state == RunState::Running {
             return Ok(());
         }
         let from = self.run_state;
+        if self.trouble.data_lost() && !force {
+            return Err(Error::DataLost);
+        }
         self.become_state(RunState::Running)?;
         if from == RunState::Prelaunch {
             self.freezer.reached(Stage::Booting);
         }
         if from == RunState::MemoryStarved {
-            BusErrors::retry();
+            self.get_over_trouble();
         }
         self.events.push(Event::Resume);
         if !self.is_resetting() {
@@ -258,52 +271,6 @@ impl Machine {
             BalloonNews::Distress(distress) => self.events.push(Event::BalloonDistress(distress)),
             // For those who wait for an answer: see the main loop.
             BalloonNews::StatsUpdated => {}
-        }
-    }
-
-    /// A thread of ours waits for a page, or the kernel found one that is broken.
-    pub fn bus_error(&mut self, error: BusError) {
-        let address = self.parts.ram.locate(error.address).map(|(address, _)| address);
-        match (error.kind, address) {
-            (Kind::Missing | Kind::Broken, Some(address)) => self.starve(Starvation::of_device(address)),
-            (Kind::Missing | Kind::Broken, None) | (Kind::FoundBroken, _) => {
-                tracing::warn!("the page at host address {:#x} is broken", error.address);
-            }
-        }
-    }
-
-    /// How soon [`Machine::look_for_starvation`] wants to be called again, if at all.
-    pub fn watch_interval(&self) -> Option<Duration> {
-        (self.run_state == RunState::Running && self.watch.is_some()).then_some(watch::INTERVAL)
-    }
-
-    /// Stops the machine when a vCPU tries for ever to get a page that the host does not have.
-    pub fn look_for_starvation(&mut self) {
-        if self.run_state == RunState::Running
-            && let Some(vcpu) = self.watch.as_mut().and_then(Watch::look)
-            && self.parts.ram.backends().iter().any(OpenBackend::is_dry)
-        {
-            self.starve(Starvation::of_vcpu(vcpu, None));
-        }
-    }
-
-    /// Stops, tells what is missing, and waits for `cont`; where nobody could say that, ends.
-    fn starve(&mut self, starvation: Starvation) {
-        if !self.run_state.may_become(RunState::MemoryStarved) {
-            return;
-        }
-        if !self.pause() {
-            tracing::warn!("a vCPU did not stop in time");
-        }
-        let diagnosis = starvation.diagnose(&self.parts.ram);
-        self.run_state = RunState::MemoryStarved;
-        self.events.push(Event::Stop);
-        self.events.push(Event::MemoryStarved(diagnosis.clone()));
-        if self.attended {
-            eprintln!("ballast: {diagnosis}; the guest is stopped, 'cont' tries again");
-        } else {
-            eprintln!("ballast: {diagnosis}; without -qmp or -monitor nobody can let the guest go on");
-            self.shut_down(Outcome::Failed, false, ShutdownReason::HostError);
         }
     }
 

@@ -79,7 +79,7 @@ fn prepare(config: &Config) -> Result<MainLoop, Box<dyn Error>> {
     let (sender, receiver) = news::channel()?;
     let mut machine = Machine::build(config, &sender, freezer, &signals)?;
     if !config.start_paused {
-        machine.cont()?;
+        machine.cont(false)?;
     }
     Ok(MainLoop::new(
         config, machine, control, receiver, signals, bus_errors,

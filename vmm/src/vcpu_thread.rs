@@ -13,7 +13,7 @@ use crate::kvm::kick::{ExitFlag, Kicker};
 use crate::kvm::vcpu::{Exit, Vcpu};
 use crate::machine::{VcpuInfo, VcpuPlace};
 use crate::news::{News, NewsSender};
-use crate::starvation::Starvation;
+use crate::starvation::{Starvation, Witness};
 
 /// How long all vCPUs together may take to leave the guest. They need microseconds; a device's register write may make
 /// one of them wait for a worker, never for longer than this.
@@ -198,7 +198,7 @@ fn run_guest(index: u8, vcpu: &mut Vcpu) -> Option<News> {
             Exit::Action(Action::Reset) => News::GuestReset,
             Exit::TripleFault => News::TripleFault { vcpu: index },
             Exit::Action(Action::PowerOff) => News::GuestPowerOff,
-            Exit::MissingMemory(address) => News::Starved(Starvation::of_vcpu(index, address)),
+            Exit::MissingMemory(address) => News::Starved(Starvation::new(Witness::Vcpu(index), address)),
             Exit::Failed(reason) => News::VcpuFailed { vcpu: index, reason },
         });
     }

@@ -8,7 +8,7 @@ use rustix::fs::{AtFlags, CWD, Mode, OFlags};
 use rustix::io::Errno;
 
 use super::place::{self, Place};
-use super::{Backend, FileSpec, OpenError, Released};
+use super::{Backend, FileSpec, Lack, OpenError, Released};
 use crate::mapping::{MapFile, MapRequest, Mapping, Span};
 use crate::release::{held_by, shared_pages};
 use crate::size::{ByteSize, PageSize};
@@ -92,6 +92,10 @@ impl Backend for Directory {
 
     fn room(&self) -> Option<ByteSize> {
         place::room(&self.file)
+    }
+
+    fn lack(&self) -> Option<Lack> {
+        place::full(&self.file, self.place)
     }
 }
 

@@ -2,12 +2,14 @@
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use rustix::fs::{AtFlags, CWD, FallocateFlags, FileType, Mode, OFlags};
 use rustix::io::Errno;
 
+use super::footprint::{Footprint, Tells};
 use super::place::{self, Place};
-use super::{Backend, FileSpec, OpenError, Released};
+use super::{Backend, Cut, FileSpec, Lack, OpenError, Released};
 use crate::mapping::{MapFile, MapRequest, Mapping, Span};
 use crate::release::{held_by, shared_pages};
 use crate::size::{ByteSize, PageSize};
@@ -26,6 +28,7 @@ pub(super) struct Named {
     place: Place,
     shared: bool,
     size: ByteSize,
+    footprint: Mutex<Footprint>,
     /// What is left behind when the start fails; `None` once it has not.
     undo: Option<Undo>,
 }
@@ -68,11 +71,19 @@ impl Named {
             place: Place::Tmpfs,
             shared,
             size,
+            footprint: Mutex::new(Footprint::new(0, 0, Tells::Holes)),
             undo: Some(undo),
         };
         this.place = Place::of(&spec.path, &this.file)?;
         this.check()?;
         this.make_room()?;
+        let tells = match this.place {
+            _ if !shared => Tells::Nothing,
+            Place::Hugetlbfs(_) => Tells::Blocks,
+            Place::Tmpfs | Place::Disk(_) => Tells::Holes,
+        };
+        let footprint = Footprint::new(spec.offset.bytes(), size.bytes(), tells);
+        this.footprint = Mutex::new(footprint);
         Ok(this)
     }
 
@@ -125,6 +136,19 @@ impl Named {
             });
         }
         Ok(())
+    }
+
+    /// Held for a look at the file, and for moments otherwise.
+    fn footprint(&self) -> MutexGuard<'_, Footprint> {
+        self.footprint.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether somebody cut it.
+    fn cut(&self) -> Option<Cut> {
+        let cut = self.footprint().look(&self.file);
+        cut.inspect_err(|error| tracing::debug!("cannot look at the file: {error}"))
+            .ok()
+            .flatten()
     }
 
     /// Its size now.
@@ -191,7 +215,12 @@ impl Backend for Named {
                 refused: spans.iter().map(|span| span.len).sum(),
                 ..Released::default()
             },
-            None => shared_pages(mapping, spans, self.page_size(), self.file.as_fd()),
+            None => {
+                for span in spans.iter() {
+                    self.footprint().given_back(span.offset, span.len);
+                }
+                shared_pages(mapping, spans, self.page_size(), self.file.as_fd())
+            }
         }
     }
 
@@ -208,6 +237,17 @@ impl Backend for Named {
         let left = self.shared.then(|| place::room(&self.file)).flatten()?;
         let held = held_by(&self.file).unwrap_or_default();
         Some(ByteSize::from_bytes(left.bytes().saturating_add(held.bytes())))
+    }
+
+    fn lack(&self) -> Option<Lack> {
+        let full = || place::full(&self.file, self.place).filter(|_| self.shared);
+        self.cut().map(Lack::Cut).or_else(full)
+    }
+
+    fn accept_loss(&self) {
+        if let Err(error) = self.footprint().accept_loss(&self.file) {
+            tracing::debug!("cannot look at the file: {error}");
+        }
     }
 }
 

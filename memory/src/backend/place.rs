@@ -3,7 +3,7 @@
 use std::os::fd::AsFd;
 use std::path::Path;
 
-use super::OpenError;
+use super::{Lack, OpenError};
 use crate::mapping::Mapping;
 use crate::size::{ByteSize, PageSize};
 use crate::sys;
@@ -72,6 +72,13 @@ pub(super) fn room(file: impl AsFd) -> Option<ByteSize> {
     }
     let block = u64::try_from(state.f_bsize).ok()?;
     Some(ByteSize::from_bytes(state.f_bavail.saturating_mul(block)))
+}
+
+/// Whether the file system of `file` has no page left. A hugetlbfs has those of its pool, and perhaps a limit below that.
+pub(super) fn full(file: impl AsFd, place: Place) -> Option<Lack> {
+    room(file)
+        .filter(|left| *left < place.page().size())
+        .map(Lack::Full)
 }
 
 /// What memory holds of the file behind a shared mapping, mapped or not; `None` where the kernel does not tell.

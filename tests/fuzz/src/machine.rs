@@ -98,7 +98,7 @@ impl Target for Machine {
         Ok(())
     }
 
-    fn cont(&mut self) -> Result<(), Error> {
+    fn cont(&mut self, _force: bool) -> Result<(), Error> {
         if self.state == RunState::Shutdown {
             return Err(Error::Transition {
                 from: self.state,

@@ -94,7 +94,11 @@ pub fn execute(target: &mut dyn Target, name: &str, mut arguments: Arguments) ->
             Ok(json!({ "base-memory": target.ram().size().bytes(), "plugged-memory": 0 }))
         }
         "stop" => arguments.finish().and_then(|()| done(target.stop())),
-        "cont" => arguments.finish().and_then(|()| done(target.cont())),
+        "cont" => {
+            // Ours: QEMU's has no arguments.
+            let force = arguments.optional_bool("force")?.unwrap_or(false);
+            arguments.finish().and_then(|()| done(target.cont(force)))
+        }
         "system_powerdown" => arguments.finish().and_then(|()| done(target.system_powerdown())),
         "system_reset" => {
             arguments.finish()?;

@@ -129,12 +129,15 @@ impl Event {
             Event::PreallocEnded(report) => Some(prealloc_report::json(report)),
             // What could not be found out is null.
             Event::MemoryStarved(diagnosis) => Some(json!({
-                "address": diagnosis.starvation.address.map(|address| address.0),
-                "vcpu": diagnosis.starvation.vcpu,
+                "address": diagnosis.address().map(|address| address.0),
+                "vcpu": diagnosis.vcpu(),
                 "backend": diagnosis.backend,
                 "page-size": diagnosis.page_size,
-                "policy": diagnosis.nodes,
+                "policy": diagnosis.policy,
+                "host-nodes": diagnosis.host_nodes,
                 "pool": diagnosis.pool,
+                "cause": diagnosis.cause(),
+                "data-lost": diagnosis.data_lost,
                 "message": diagnosis.to_string(),
             })),
         }

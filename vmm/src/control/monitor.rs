@@ -43,7 +43,7 @@ const fn help(names: &'static [&'static str], arguments: &'static str, text: &'s
 #[rustfmt::skip]
 const COMMANDS: &[Help] = &[
     help(&["balloon"], "target", "request VM to change its memory allocation (in MB)"),
-    help(&["cont", "c"], "", "resume emulation"),
+    help(&["cont", "c"], "[force]", "resume emulation (force: though data of the guest is lost)"),
     help(&["help", "?"], "[cmd]", "show the help"),
     help(&["info"], "[subcommand]", "show various information about the system state"),
     help(&["quit", "q"], "", "quit the emulator"),
@@ -91,7 +91,10 @@ pub fn run(target: &mut dyn Target, line: &str) -> String {
     }
     match command.names[0] {
         "balloon" => set(target, command, rest.first().copied()),
-        "cont" => report(target.cont().map_err(|error| failed(&error))),
+        "cont" => match rest.first() {
+            None | Some(&"force") => report(target.cont(!rest.is_empty()).map_err(|error| failed(&error))),
+            Some(other) => misuse(command, &format!("invalid parameter '{other}'")),
+        },
         "help" => show_help(&rest),
         "info" => info(target, &rest),
         "quit" => {

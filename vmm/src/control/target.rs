@@ -19,8 +19,8 @@ pub trait Target {
     fn run_state(&self) -> RunState;
     /// Stops the vCPUs.
     fn stop(&mut self) -> Result<(), machine::Error>;
-    /// Lets them run.
-    fn cont(&mut self) -> Result<(), machine::Error>;
+    /// Lets them run; with `force` also when data of the guest is lost.
+    fn cont(&mut self, force: bool) -> Result<(), machine::Error>;
     /// Presses the power button.
     fn system_powerdown(&mut self) -> Result<(), machine::Error>;
     /// Resets the machine, or begins to.
@@ -70,8 +70,8 @@ impl Target for Machine {
         Machine::stop(self)
     }
 
-    fn cont(&mut self) -> Result<(), machine::Error> {
-        Machine::cont(self)
+    fn cont(&mut self, force: bool) -> Result<(), machine::Error> {
+        Machine::cont(self, force)
     }
 
     fn system_powerdown(&mut self) -> Result<(), machine::Error> {

@@ -41,6 +41,8 @@ pub(super) struct Fake {
     /// The host takes its time to tell what it holds.
     pub(super) slow: bool,
     pub(super) sampled: Option<Sampled>,
+    /// Makes `cont` need force.
+    pub(super) data_lost: bool,
 }
 
 impl Fake {
@@ -66,7 +68,10 @@ impl Target for Fake {
         Ok(())
     }
 
-    fn cont(&mut self) -> Result<(), machine::Error> {
+    fn cont(&mut self, force: bool) -> Result<(), machine::Error> {
+        if self.data_lost && !force {
+            return Err(machine::Error::DataLost);
+        }
         self.state = RunState::Running;
         self.events.push(Event::Resume);
         Ok(())
@@ -192,6 +197,7 @@ pub(super) fn fake() -> Fake {
         ],
         events: Vec::new(),
         stuck: false,
+        data_lost: false,
         slow: false,
         sampled: None,
     }

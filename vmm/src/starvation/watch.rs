@@ -23,6 +23,17 @@ const HARDLY: u64 = 8;
 /// Intervals in a row that must show it.
 const ROUNDS: u32 = 2;
 
+/// What [`Watch::look`] found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Finding {
+    /// [`INTERVAL`] has not passed since the last look.
+    TooEarly,
+    /// All vCPUs get what they need.
+    Fine,
+    /// The vCPU with this index gets nowhere.
+    Stuck(u8),
+}
+
 #[derive(Debug)]
 struct Suspect {
     stats: FaultStats,
@@ -51,12 +62,12 @@ impl Watch {
             .iter()
             .map(|(vcpu, _)| vcpu.fault_stats())
             .collect::<io::Result<Vec<_>>>();
-        stats
-            .map(Watch::new)
-            .inspect_err(|error| {
-                tracing::warn!("missing pages will show late: no statistics of this KVM: {error}");
-            })
-            .ok()
+        // Files are looked at all the same.
+        let stats = stats.unwrap_or_else(|error| {
+            tracing::warn!("missing pages will show late: no statistics of this KVM: {error}");
+            Vec::new()
+        });
+        Some(Watch::new(stats))
     }
 
     /// Watches these vCPUs, in the order of their indices.
@@ -84,10 +95,10 @@ impl Watch {
         }
     }
 
-    /// The index of a vCPU that gets nowhere; whether the host is short of pages is for the caller to say. Does nothing before [`INTERVAL`] has passed since the last time.
-    pub fn look(&mut self) -> Option<u8> {
+    /// Looks for a vCPU that gets nowhere; whether the host is short of pages is for the caller to say.
+    pub fn look(&mut self) -> Finding {
         if self.last.elapsed() < INTERVAL {
-            return None;
+            return Finding::TooEarly;
         }
         self.last = Instant::now();
         let mut found = None;
@@ -109,7 +120,7 @@ impl Watch {
                 found = found.or(Some(index));
             }
         }
-        found
+        found.map_or(Finding::Fine, Finding::Stuck)
     }
 }
 

@@ -79,14 +79,17 @@ fn only_who_can_be_refused_a_page_is_dry() {
     filled.prealloc = Prealloc::On;
     let filled = open(filled).unwrap();
     assert_eq!(HugePages::free_and_reserved(), (0, 0));
-    assert!(!filled.backends()[0].is_dry(), "all its pages are its own");
+    assert!(filled.backends()[0].lack().is_none(), "all its pages are its own");
     let released = filled.release(&[GuestRange::new(GuestAddress(0), 2 * MIB)]);
     assert_eq!(released.discarded, 2 * MIB);
-    assert!(!filled.backends()[0].is_dry(), "the page is in the pool");
+    assert!(filled.backends()[0].lack().is_none(), "the page is in the pool");
     let mut other = spec(HUGE_MEMFD, 2);
     other.prealloc = Prealloc::On;
     let _other = open(other).unwrap();
-    assert!(filled.backends()[0].is_dry(), "the page is somebody else's");
+    assert!(
+        filled.backends()[0].lack().is_some(),
+        "the page is somebody else's"
+    );
 }
 
 #[test]

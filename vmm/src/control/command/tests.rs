@@ -239,6 +239,16 @@ fn the_machine_does_as_told_and_failures_are_told() {
     assert_eq!(events("cont", target), ["RESUME"]);
     assert_eq!(events("system_powerdown", target), ["POWERDOWN"]);
     assert_eq!(events("quit", target), ["SHUTDOWN"]);
+    target.data_lost = true;
+    let (class, desc) = refused(target, "cont", &json!({ "force": false }));
+    assert!(class == "GenericError" && desc.contains("force=true"), "{desc}");
+    assert_eq!(run(target, "cont", &json!({ "force": true })), Ok(json!({})));
+    assert!(
+        refused(target, "cont", &json!({ "force": 1 }))
+            .1
+            .ends_with("expected: boolean")
+    );
+    target.take_events();
     target.stuck = true;
     assert_eq!(refused(target, "stop", &json!({})).0, "GenericError");
     let (_, desc) = refused(target, "system_powerdown", &json!({}));

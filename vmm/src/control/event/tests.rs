@@ -5,7 +5,8 @@ use memory::ram::PreallocState;
 use vm_memory::GuestAddress;
 
 use super::*;
-use crate::starvation::Starvation;
+use crate::host::testing::shaky;
+use crate::starvation::{Starvation, Witness};
 
 fn qmp(event: &Event) -> Value {
     event.to_qmp(UNIX_EPOCH + Duration::new(3, 4_000))
@@ -105,24 +106,24 @@ fn an_ended_preallocation_says_how() {
 
 #[test]
 fn starvation_says_null_for_what_is_unknown() {
-    let mut diagnosis = Diagnosis {
-        starvation: Starvation {
-            vcpu: None,
-            address: Some(GuestAddress(0x1000)),
-        },
-        backend: Some("mem".to_owned()),
-        page_size: Some(2 << 20),
-        nodes: None,
-        pool: None,
+    let (ram, _file) = shaky();
+    let starved = |witness, address| {
+        let diagnosis = Starvation::new(witness, address).diagnose(&ram);
+        qmp(&Event::MemoryStarved(diagnosis))
     };
-    let data = qmp(&Event::MemoryStarved(diagnosis.clone()))["data"].clone();
+    let event = starved(Witness::Device, Some(GuestAddress(0x1000)));
+    assert_eq!(event["event"], "x-ballast-MEMORY_STARVED");
+    let data = &event["data"];
     assert_eq!(
         (&data["address"], &data["backend"], &data["page-size"]),
-        (&json!(4096), &json!("mem"), &json!(2 << 20))
+        (&json!(4096), &json!("mem0"), &json!(4096))
     );
-    assert!(data["vcpu"].is_null() && data["policy"].is_null());
-    diagnosis.starvation.address = None;
-    let event = qmp(&Event::MemoryStarved(diagnosis));
-    assert!(event["data"]["address"].is_null());
-    assert_eq!(event["event"], "x-ballast-MEMORY_STARVED");
+    assert_eq!(
+        (&data["data-lost"], &data["host-nodes"]),
+        (&json!(false), &json!([]))
+    );
+    assert!(data["vcpu"].is_null() && data["pool"].is_null() && data["cause"].is_null());
+    let data = starved(Witness::Vcpu(3), None)["data"].clone();
+    assert!(data["address"].is_null());
+    assert_eq!(data["vcpu"], 3);
 }

@@ -39,6 +39,15 @@ impl Arguments {
         }
     }
 
+    /// Takes a boolean that may be absent.
+    pub fn optional_bool(&mut self, name: &str) -> Result<Option<bool>, Failure> {
+        match self.0.remove(name) {
+            None => Ok(None),
+            Some(Value::Bool(value)) => Ok(Some(value)),
+            Some(_) => Err(wrong_type(name, "boolean")),
+        }
+    }
+
     /// Takes a string.
     pub fn string(&mut self, name: &str) -> Result<String, Failure> {
         let value = self.any(name)?;
