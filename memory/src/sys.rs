@@ -305,19 +305,19 @@ pub(crate) const MAX_PIECES: usize = 128;
 /// Which way bytes go between a file and memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Transfer {
-    /// From the file (preadv(2)).
-    Read,
-    /// Into the file (pwritev(2)).
-    Write,
+    /// From this offset of the file (preadv(2)).
+    Read(u64),
+    /// To this offset of the file (pwritev(2)).
+    Write(u64),
+    /// Into something that has no offsets (writev(2)).
+    Send,
 }
 
-/// Moves bytes between `file`, from `offset` on, and the first [`MAX_PIECES`] of `pieces`. Returns how many, perhaps fewer than
-/// asked.
+/// Moves bytes between `file` and the first [`MAX_PIECES`] of `pieces`. Returns how many, perhaps fewer than asked.
 pub(crate) fn transfer<'a>(
     way: Transfer,
     file: BorrowedFd<'_>,
     pieces: impl Iterator<Item = VolatileSlice<'a>>,
-    offset: u64,
 ) -> io::Result<usize> {
     let mut vectors = [libc::iovec {
         iov_base: ptr::null_mut(),
@@ -329,13 +329,14 @@ pub(crate) fn transfer<'a>(
         count += 1;
     }
     let (file, vectors) = (file.as_raw_fd(), vectors.as_ptr());
-    let offset = libc::off_t::try_from(offset).map_err(|_| io::Error::from_raw_os_error(libc::EFBIG))?;
+    let at = |offset| libc::off_t::try_from(offset).map_err(|_| io::Error::from_raw_os_error(libc::EFBIG));
     // SAFETY: each vector is a slice of memory that lives for 'a, longer than this call, and whose users expect any change
     // at any time; `count` vectors are filled in. An address that the kernel cannot access is EFAULT.
     let moved = unsafe {
         match way {
-            Transfer::Read => libc::preadv(file, vectors, count, offset),
-            Transfer::Write => libc::pwritev(file, vectors, count, offset),
+            Transfer::Read(offset) => libc::preadv(file, vectors, count, at(offset)?),
+            Transfer::Write(offset) => libc::pwritev(file, vectors, count, at(offset)?),
+            Transfer::Send => libc::writev(file, vectors, count),
         }
     };
     usize::try_from(moved).map_err(|_| io::Error::last_os_error())

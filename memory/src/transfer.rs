@@ -13,7 +13,7 @@ pub type Piece<'a> = VolatileSlice<'a>;
 
 /// How often pages that were missing are asked for in one transfer; a guest that gives its pages away again and again has to
 /// do without its bytes.
-const ATTEMPTS: usize = 16;
+const ATTEMPTS: u32 = 16;
 /// The least page that there is.
 const PAGE: usize = 4096;
 
@@ -36,8 +36,42 @@ pub fn write_at(file: BorrowedFd<'_>, pieces: &[Piece<'_>], offset: u64) -> io::
     all(Transfer::Write, file, pieces, offset, ErrorKind::WriteZero)
 }
 
+/// Most pieces of one [`send`].
+pub const MAX_SENT_PIECES: usize = MAX_PIECES;
+
+/// Writes `pieces`, at most [`MAX_SENT_PIECES`], as one packet into `file`, which has no offsets (writev(2)). Missing pages as in
+/// [`read_at`].
+///
+/// # Errors
+/// What the system says; `WriteZero` where it took a part only, `InvalidInput` for too many pieces.
+pub fn send(file: BorrowedFd<'_>, pieces: &[Piece<'_>]) -> io::Result<()> {
+    if pieces.len() > MAX_SENT_PIECES {
+        return Err(ErrorKind::InvalidInput.into());
+    }
+    let len: usize = pieces.iter().map(Piece::len).sum();
+    let mut attempts = 0;
+    loop {
+        match sys::transfer(Transfer::Send, file, pieces.iter().copied()) {
+            Ok(sent) if sent == len => return Ok(()),
+            Ok(_) => return Err(ErrorKind::WriteZero.into()),
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            Err(error) => retry(error, pieces, &mut attempts)?,
+        }
+    }
+}
+
+/// Sees to pages that were missing, a bounded number of times; anything else is the caller's.
+fn retry(error: io::Error, pieces: &[Piece<'_>], attempts: &mut u32) -> io::Result<()> {
+    if error.raw_os_error() != Some(Errno::FAULT.raw_os_error()) || *attempts == ATTEMPTS {
+        return Err(error);
+    }
+    *attempts += 1;
+    touch(pieces);
+    Ok(())
+}
+
 fn all(
-    way: Transfer,
+    way: fn(u64) -> Transfer,
     file: BorrowedFd<'_>,
     mut pieces: &[Piece<'_>],
     mut offset: u64,
@@ -58,20 +92,14 @@ fn all(
         };
         let first = first.offset(done).map_err(io::Error::other)?;
         let rest = pieces.iter().skip(1).take(MAX_PIECES - 1).copied();
-        match sys::transfer(way, file, std::iter::once(first).chain(rest), offset) {
+        match sys::transfer(way(offset), file, std::iter::once(first).chain(rest)) {
             Ok(0) => return Err(end.into()),
             Ok(moved) => {
                 offset += moved as u64;
                 done += moved;
             }
             Err(error) if error.kind() == ErrorKind::Interrupted => {}
-            Err(error)
-                if error.raw_os_error() == Some(Errno::FAULT.raw_os_error()) && attempts < ATTEMPTS =>
-            {
-                attempts += 1;
-                touch(pieces);
-            }
-            Err(error) => return Err(error),
+            Err(error) => retry(error, pieces, &mut attempts)?,
         }
     }
 }

@@ -55,3 +55,30 @@ fn says_where_it_ends() {
     assert_eq!(far.raw_os_error(), Some(Errno::FBIG.raw_os_error()));
     read_at(file(b"").as_fd(), &[], 0).unwrap();
 }
+
+#[test]
+fn a_packet_is_sent_whole_or_not_at_all() {
+    let (from, to) = std::os::unix::net::UnixDatagram::pair().unwrap();
+    let mut memory: Vec<u8> = (0..200).collect();
+    let pieces = pieces(&mut memory, &[5, 0, 100, 30]);
+    send(from.as_fd(), &pieces).unwrap();
+    send(from.as_fd(), &pieces[3..]).unwrap();
+    let mut packet = [0; 256];
+    assert_eq!(to.recv(&mut packet).unwrap(), 135);
+    assert!(packet[..135].iter().copied().eq(0..135));
+    assert_eq!(to.recv(&mut packet).unwrap(), 30);
+    assert!(packet[..30].iter().copied().eq(105..135));
+
+    let many = vec![pieces[0]; MAX_SENT_PIECES + 1];
+    assert_eq!(
+        send(from.as_fd(), &many).unwrap_err().kind(),
+        ErrorKind::InvalidInput
+    );
+    from.set_nonblocking(true).unwrap();
+    let full = loop {
+        if let Err(error) = send(from.as_fd(), &pieces) {
+            break error;
+        }
+    };
+    assert_eq!(full.kind(), ErrorKind::WouldBlock);
+}
