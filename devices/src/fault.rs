@@ -85,10 +85,15 @@ pub enum GuestFault {
         /// How many bytes lay outside.
         bytes: u64,
     },
+    /// A frame for a network that is too short or too long, or whose header makes no sense; it is not sent.
+    NetFrame {
+        /// Its length in bytes, with the header.
+        length: u64,
+    },
 }
 
 /// The names under which faults are counted, in the order of [`GuestFault::index`].
-const NAMES: [&str; 13] = [
+const NAMES: [&str; 14] = [
     "unknown-port",
     "unknown-mmio",
     "register",
@@ -102,6 +107,7 @@ const NAMES: [&str; 13] = [
     "balloon-report",
     "balloon-stats",
     "balloon-outside",
+    "net-frame",
 ];
 
 impl GuestFault {
@@ -121,6 +127,7 @@ impl GuestFault {
             GuestFault::BalloonReport { .. } => 10,
             GuestFault::BalloonStats { .. } => 11,
             GuestFault::BalloonOutside { .. } => 12,
+            GuestFault::NetFrame { .. } => 13,
         }
     }
 
@@ -164,6 +171,7 @@ impl fmt::Display for GuestFault {
             GuestFault::BalloonOutside { bytes } => {
                 write!(f, "balloon pages of {bytes} bytes outside RAM")
             }
+            GuestFault::NetFrame { length } => write!(f, "no network frame: {length} bytes with the header"),
         }
     }
 }

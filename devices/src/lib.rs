@@ -11,6 +11,7 @@ pub mod bus;
 pub mod disk;
 pub mod fault;
 pub mod interrupt;
+pub mod net;
 pub mod pci;
 pub mod power;
 pub mod serial;

@@ -7,6 +7,7 @@
 
 use std::fmt;
 use std::ops::Range;
+use std::os::fd::BorrowedFd;
 use std::time::Instant;
 
 use vm_memory::GuestMemoryMmap;
@@ -16,6 +17,7 @@ pub mod balloon;
 pub mod blk;
 pub(crate) mod common;
 mod device_config;
+pub mod net;
 pub mod pci;
 pub mod queue;
 pub mod rng;
@@ -78,6 +80,12 @@ pub trait VirtioDevice: Send + fmt::Debug {
 
     /// Becomes readable when the device's user wants something of it. The worker clears it.
     fn event(&self) -> &EventFd;
+
+    /// What brings the device work from elsewhere, as a network does; constant. `process` follows each time that something new
+    /// comes in, not for as long as something is there (edge-triggered): a device that leaves it there hears of it no more.
+    fn source(&self) -> Option<BorrowedFd<'_>> {
+        None
+    }
 
     /// When the device wants to be called although nothing happens; asked after everything that the worker does.
     fn next_timer(&self) -> Option<Instant> {

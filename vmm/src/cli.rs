@@ -17,6 +17,7 @@ use self::device::DeviceArg;
 use self::disk::DriveArg;
 use self::habits::Habits;
 use self::memory_options::{MachineArg, ObjectArg, OvercommitArg};
+use self::net::NetdevArg;
 use self::numa_options::NumaArg;
 use self::object::Object;
 pub use self::value::ValueError;
@@ -31,6 +32,7 @@ mod help;
 pub mod keyval;
 pub mod memory_options;
 mod near;
+pub mod net;
 pub mod numa_options;
 pub mod object;
 pub mod properties;
@@ -176,6 +178,11 @@ pub struct Args {
     /// A disk image, and how the guest sees it. Repeatable; default: none
     #[arg(long, value_name = "file=PATH,format=raw,…", value_parser = disk::drive, help_heading = "Devices and control")]
     pub drive: Vec<DriveArg>,
+
+    /// A network of the host that the guest can be in. Repeatable; default: none
+    #[arg(long, value_name = "tap,id=ID,ifname=NAME,script=no", value_parser = net::netdev,
+          help_heading = "Devices and control")]
+    pub netdev: Vec<NetdevArg>,
 
     /// A device. Repeatable; default: none
     #[arg(long, value_name = "DRIVER,…", value_parser = device::device, help_heading = "Devices and control")]

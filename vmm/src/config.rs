@@ -19,11 +19,13 @@ use crate::topology::Topology;
 pub use self::balloon::BalloonMismatch;
 pub use self::device_plan::{DeviceError, DeviceSpec, Drive, Source};
 pub use self::memory_plan::{BackendDefaults, MemoryError};
+pub use self::net_plan::NetworkError;
 pub use self::numa_plan::NumaError;
 
 mod balloon;
 mod device_plan;
 mod memory_plan;
+mod net_plan;
 mod numa_plan;
 
 /// Why a command line makes no machine.
@@ -41,6 +43,9 @@ pub enum Error {
     /// Devices that do not fit together.
     #[error(transparent)]
     Device(#[from] DeviceError),
+    /// Networks and cards that do not fit together.
+    #[error(transparent)]
+    Network(#[from] NetworkError),
     /// Nodes that do not fit together.
     #[error(transparent)]
     Numa(#[from] NumaError),

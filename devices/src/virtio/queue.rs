@@ -126,6 +126,17 @@ impl VirtQueue {
         })
     }
 
+    /// A queue that the driver has left alone.
+    #[cfg(any(test, feature = "testing"))]
+    pub(crate) fn disabled(index: u16) -> VirtQueue {
+        VirtQueue {
+            index,
+            queue: None,
+            used: false,
+            seen: 0,
+        }
+    }
+
     /// The queue's index.
     #[must_use]
     pub fn index(&self) -> u16 {

@@ -1,11 +1,11 @@
 //! The thread that owns a device and its rings.
 //!
-//! It waits for three kinds of bells: orders of the transport, the device's own event, and kicks; and no longer than
-//! the device wants. One turn of the loop takes the orders, then what the device's user wants, then serves the queues;
+//! It waits for four kinds of bells: orders of the transport, the device's own event, its source, and kicks; and no longer
+//! than the device wants. One turn of the loop takes the orders, then what the device's user wants, then serves the queues;
 //! then it publishes what changed.
 
 use std::io;
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsRawFd, RawFd};
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -22,6 +22,7 @@ use super::queue::{QueueError, VirtQueue};
 /// Epoll tokens; a queue's is its index.
 const ORDERS: u64 = u64::MAX;
 const DEVICE: u64 = u64::MAX - 1;
+const SOURCE: u64 = u64::MAX - 2;
 
 /// Events taken from one wait; what does not fit comes with the next.
 const EVENTS: usize = 16;
@@ -40,17 +41,17 @@ pub(super) struct Worker {
 impl Worker {
     pub(super) fn new(device: Box<dyn VirtioDevice>, ram: Ram, shared: Arc<Shared>) -> io::Result<Worker> {
         let epoll = Epoll::new()?;
-        let watch = |bell: &EventFd, token| {
-            epoll.ctl(
-                ControlOperation::Add,
-                bell.as_raw_fd(),
-                EpollEvent::new(EventSet::IN, token),
-            )
+        let watch = |bell: RawFd, events, token| {
+            epoll.ctl(ControlOperation::Add, bell, EpollEvent::new(events, token))
         };
-        watch(shared.bell(), ORDERS)?;
-        watch(device.event(), DEVICE)?;
+        watch(shared.bell().as_raw_fd(), EventSet::IN, ORDERS)?;
+        watch(device.event().as_raw_fd(), EventSet::IN, DEVICE)?;
+        if let Some(source) = device.source() {
+            let news = EventSet::IN | EventSet::EDGE_TRIGGERED;
+            watch(source.as_raw_fd(), news, SOURCE)?;
+        }
         for (token, kick) in (0..).zip(shared.kicks()) {
-            watch(kick, token)?;
+            watch(kick.as_raw_fd(), EventSet::IN, token)?;
         }
         Ok(Worker {
             device,
@@ -82,6 +83,10 @@ impl Worker {
                     DEVICE => {
                         woken = true;
                         self.device.event().read().inspect(|_| self.device.handle_event())
+                    }
+                    SOURCE => {
+                        woken = true;
+                        Ok(0)
                     }
                     queue => {
                         woken = true;

@@ -12,12 +12,13 @@ use super::stock::Stock;
 use super::{Error, Result, debian, elf, process};
 
 /// Modules that a guest under the stock kernel loads.
-const MODULES: [&str; 7] = [
+const MODULES: [&str; 8] = [
     "virtio_pci",
     "virtio_balloon",
     "virtio_mem",
     "virtio_rng",
     "virtio_blk",
+    "virtio_net",
     "button",
     "evdev",
 ];

@@ -10,6 +10,7 @@ use devices::fault::Faults;
 use devices::pci::PciRoot;
 use devices::virtio::VirtioDevice;
 use devices::virtio::blk::Blk;
+use devices::virtio::net::Net;
 use devices::virtio::pci::VirtioPci;
 use devices::virtio::rng::{EntropySource, KernelEntropy, Rng};
 use memory::ram::Ram;
@@ -18,6 +19,7 @@ use super::{Error, device};
 use crate::cli::rng::Entropy;
 use crate::config::DeviceSpec;
 use crate::control::block_report::Disk;
+use crate::host::tap::{Tap, TapError};
 use crate::image::{self, Opened};
 use crate::kvm::vm::Vm;
 use crate::platform::Platform;
@@ -25,6 +27,14 @@ use crate::platform::Platform;
 /// Why a device has nothing to work with.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
+    /// A network cannot be had.
+    #[error("netdev '{id}'")]
+    Network {
+        /// The network.
+        id: String,
+        /// Why.
+        source: TapError,
+    },
     /// The file of an `rng-random` cannot be opened.
     #[error("cannot open {} for random bytes", path.display())]
     OpenEntropy {
@@ -87,6 +97,14 @@ pub(super) fn make(spec: &DeviceSpec, disks: &mut Vec<Disk>) -> Result<Box<dyn V
                 handle,
             });
             Ok(Box::new(blk))
+        }
+        DeviceSpec::Net { spec, netdev } => {
+            let tap = Tap::open(&netdev.interface).map_err(|source| OpenError::Network {
+                id: netdev.id.clone(),
+                source,
+            })?;
+            let net = Net::new(spec.clone(), Box::new(tap)).map_err(device("network card"))?;
+            Ok(Box::new(net))
         }
         DeviceSpec::Rng { spec, source } => {
             let source = open_entropy(&source.entropy)?;

@@ -6,7 +6,9 @@ use memory::size::{ByteSize, SizeUnit};
 
 use super::disk::{self, BlkArg};
 use super::keyval;
+use super::net::{self, NetArg};
 use super::properties::devices::{BALLOON, BLK, RNG};
+use super::properties::net::NET;
 use super::properties::{Family, Properties};
 use super::rng::{self, RngArg};
 use super::value::ValueError;
@@ -44,6 +46,8 @@ pub enum DeviceArg {
     Rng(RngArg),
     /// `virtio-blk-pci`.
     Blk(BlkArg),
+    /// `virtio-net-pci`.
+    Net(NetArg),
 }
 
 /// A device that there is: its properties, QEMU's other name for it, and what makes an argument of it.
@@ -62,6 +66,9 @@ const DRIVERS: &[Driver] = &[
     }),
     (&BLK, "virtio-blk", |properties| {
         disk::device(properties).map(DeviceArg::Blk)
+    }),
+    (&NET, "virtio-net", |properties| {
+        net::device(properties).map(DeviceArg::Net)
     }),
 ];
 

@@ -46,6 +46,10 @@ pub(super) const EXAMPLES: &[(&str, &str)] = &[
          -device virtio-blk-pci,drive=d,serial=DATA-1",
     ),
     (
+        "A network card on a tap interface that is there and up:",
+        "ballast run -kernel bzImage -netdev tap,id=lan,ifname=tap0,script=no -device virtio-net-pci,netdev=lan",
+    ),
+    (
         "Random numbers of a device, 1 KiB a second at most:",
         "ballast run -kernel bzImage -object rng-random,id=hw,filename=/dev/hwrng \
          -device virtio-rng-pci,rng=hw,max-bytes=1024,period=1000",

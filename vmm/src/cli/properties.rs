@@ -9,12 +9,14 @@ use self::devices::{BALLOON, BLK, DRIVE, RNG, RNG_BUILTIN, RNG_RANDOM};
 use self::memory::{
     BACKEND_FILE, BACKEND_MEMFD, BACKEND_RAM, MACHINE, NUMA_CPU, NUMA_DIST, NUMA_NODE, OVERCOMMIT, RAM,
 };
+use self::net::{NET, NETDEV};
 use super::keyval::{self, Pair};
 use super::near;
 use super::value::ValueError;
 
 pub mod devices;
 pub mod memory;
+pub mod net;
 
 /// One property.
 #[derive(Debug)]
@@ -144,6 +146,8 @@ pub const FAMILIES: &[&Family] = &[
     &BALLOON,
     &RNG,
     &BLK,
+    &NETDEV,
+    &NET,
     &MONITOR_SOCKET,
     &QMP_SOCKET,
 ];

@@ -219,6 +219,8 @@ fn every_property_is_in_the_help_and_is_accepted() {
                 "memory-backend-ram" => ("memory-backend-ram,", "id=i,size=4096,host-nodes=0,policy=bind,"),
                 "virtio-balloon-pci" => ("virtio-balloon-pci,", ""),
                 "virtio-blk-pci" => ("virtio-blk-pci,", "drive=d,"),
+                "virtio-net-pci" => ("virtio-net-pci,", "netdev=n,"),
+                "tap" => ("tap,", "id=n,ifname=tap0,script=no,"),
                 "-drive" => ("", "file=x,format=raw,"),
                 "virtio-rng-pci" => ("virtio-rng-pci,", ""),
                 "rng-random" => ("rng-random,", "id=r,"),

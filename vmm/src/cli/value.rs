@@ -60,6 +60,16 @@ pub enum ValueError {
         /// What would be right.
         expected: String,
     },
+    /// A property whose value cannot be read.
+    #[error("{name}={value}: {reason}")]
+    Invalid {
+        /// The property.
+        name: &'static str,
+        /// What was typed.
+        value: String,
+        /// What is wrong with it, and what would be right.
+        reason: String,
+    },
     /// A size that cannot be read.
     #[error("{name}={value}")]
     Size {

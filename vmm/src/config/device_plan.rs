@@ -4,14 +4,17 @@ use std::collections::HashSet;
 use std::path::PathBuf;
 
 use devices::virtio::blk::BlkSpec;
+use devices::virtio::net::NetSpec;
 use devices::virtio::rng::RngSpec;
 
 use crate::cli::Args;
 use crate::cli::device::{BalloonArg, DeviceArg};
 use crate::cli::disk::{BlkArg, DriveArg, ImageFormat};
+use crate::cli::net::NetdevArg;
 use crate::cli::object::Object;
 use crate::cli::rng::{Entropy, RngArg, RngObject};
 
+use super::net_plan::Networks;
 use super::only;
 
 /// Queues of a disk that nobody chose.
@@ -81,6 +84,13 @@ pub enum DeviceSpec {
         /// Its image.
         drive: Drive,
     },
+    /// `virtio-net-pci`.
+    Net {
+        /// The device.
+        spec: NetSpec,
+        /// Its network.
+        netdev: NetdevArg,
+    },
 }
 
 /// An image that a disk has.
@@ -120,7 +130,7 @@ pub(super) fn plan(args: &Args, warnings: &mut Vec<String>) -> Result<Plan, supe
     for device in args.device.iter().cloned() {
         match device {
             DeviceArg::Balloon(arg) => balloons.push(arg),
-            other @ (DeviceArg::Rng(_) | DeviceArg::Blk(_)) => others.push(other),
+            other @ (DeviceArg::Rng(_) | DeviceArg::Blk(_) | DeviceArg::Net(_)) => others.push(other),
         }
     }
     let balloon = only("-device virtio-balloon-pci", "balloon", balloons)?;
@@ -142,14 +152,17 @@ pub(super) fn plan(args: &Args, warnings: &mut Vec<String>) -> Result<Plan, supe
             ));
         }
     }
+    let mut networks = Networks::new(&args.netdev, &others)?;
     let mut devices = Vec::new();
     for other in others {
         match other {
             DeviceArg::Balloon(_) => {}
             DeviceArg::Rng(arg) => devices.push(rng(arg, &sources, &mut taken)?),
             DeviceArg::Blk(arg) => devices.push(blk(arg, &drives, queues, &mut taken)?),
+            DeviceArg::Net(arg) => devices.push(networks.card(arg, &mut taken)?),
         }
     }
+    warnings.extend(networks.unused());
     for drive in &drives {
         let has =
             |device: &DeviceSpec| matches!(device, DeviceSpec::Blk { drive: of, .. } if of.id == drive.id);
@@ -179,6 +192,7 @@ fn id(device: &DeviceArg) -> Option<&str> {
         DeviceArg::Balloon(arg) => Some(&arg.id),
         DeviceArg::Rng(arg) => arg.id.as_deref(),
         DeviceArg::Blk(arg) => arg.id.as_deref(),
+        DeviceArg::Net(arg) => arg.id.as_deref(),
     }
 }
 
@@ -238,13 +252,13 @@ fn blk(
     })
 }
 
-fn duplicate<'a>(ids: impl Iterator<Item = &'a str>) -> Option<String> {
+pub(super) fn duplicate<'a>(ids: impl Iterator<Item = &'a str>) -> Option<String> {
     let mut seen = HashSet::new();
     ids.into_iter().find(|id| !seen.insert(*id)).map(str::to_owned)
 }
 
 /// A name for a device that has none: `prefix` and the first number that is free.
-fn name(given: Option<String>, prefix: &str, taken: &mut HashSet<String>) -> String {
+pub(super) fn name(given: Option<String>, prefix: &str, taken: &mut HashSet<String>) -> String {
     given.unwrap_or_else(|| {
         let mut names = (0_u32..).map(|number| format!("{prefix}{number}"));
         names.find(|name| taken.insert(name.clone())).unwrap_or_default()

@@ -338,7 +338,7 @@ fn gives_devices_names_and_sources() {
     let rngs: Vec<_> = (config.devices.iter())
         .filter_map(|device| match device {
             DeviceSpec::Rng { spec, source } => Some((spec, source)),
-            DeviceSpec::Blk { .. } => None,
+            DeviceSpec::Blk { .. } | DeviceSpec::Net { .. } => None,
         })
         .collect();
     let (spec, source) = rngs[0];
@@ -380,7 +380,7 @@ fn gives_disks_their_drives() {
     let config = config(line).unwrap();
     let disks = config.devices.iter().map(|device| match device {
         DeviceSpec::Blk { spec, drive } => (spec.id.as_str(), drive.id.as_str(), spec.queues, spec.read_only),
-        DeviceSpec::Rng { .. } => panic!("{device:?}"),
+        DeviceSpec::Rng { .. } | DeviceSpec::Net { .. } => panic!("{device:?}"),
     });
     assert_eq!(
         disks.collect::<Vec<_>>(),
@@ -407,4 +407,33 @@ fn a_drive_has_one_device() {
     );
     assert!(text("-device virtio-blk-pci,drive=x").contains("there is no drive 'x'"));
     assert_eq!(text(&format!("{drive} {drive}")), "two drives have the id 'd'");
+}
+
+#[test]
+fn gives_networks_their_cards() {
+    let net = |id: &str| format!("-netdev tap,id={id},ifname=tap-{id},script=no");
+    let (a, b, c) = (net("a"), net("b"), net("c"));
+    let line = format!(
+        "{a} {b} {c} -device virtio-net-pci,netdev=b -device virtio-net-pci,netdev=a,id=net0,mac=52:54:00:12:34:56"
+    );
+    let plan = config(&line).unwrap();
+    let cards = plan.devices.iter().map(|device| match device {
+        DeviceSpec::Net { spec, netdev } => {
+            format!("{} {} {}", spec.id, netdev.interface, spec.mac)
+        }
+        DeviceSpec::Rng { .. } | DeviceSpec::Blk { .. } => panic!("{device:?}"),
+    });
+    assert_eq!(
+        cards.collect::<Vec<_>>(),
+        ["net1 tap-b 52:54:00:12:34:57", "net0 tap-a 52:54:00:12:34:56"]
+    );
+    assert_eq!(plan.warnings.len(), 1);
+    assert!(plan.warnings[0].contains("the network 'c' is not used"));
+
+    assert!(text("-device virtio-net-pci,netdev=x").contains("there is no network 'x'"));
+    let card = "-device virtio-net-pci,netdev=a";
+    assert!(text(&format!("{a} {card} {card}")).contains("has two devices"));
+    assert_eq!(text(&format!("{a} {a}")), "two networks have the id 'a'");
+    let same = format!("{a} -netdev tap,id=z,ifname=tap-a,script=no");
+    assert!(text(&same).contains("two networks have the interface 'tap-a'"));
 }

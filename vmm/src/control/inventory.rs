@@ -1,8 +1,11 @@
 //! Objects and devices that stay as their options made them, for QMP's object model.
 
+use devices::virtio::net::NetSpec;
 use devices::virtio::rng::RngSpec;
 use serde_json::{Value, json};
 
+use crate::cli::net::NetdevArg;
+use crate::cli::properties::net::OFFERS;
 use crate::cli::rng::Entropy;
 use crate::config::{Config, DeviceSpec, Source};
 
@@ -50,6 +53,12 @@ pub fn items(config: &Config) -> Vec<Item> {
 fn device(device: &DeviceSpec) -> Vec<Item> {
     match device {
         DeviceSpec::Rng { spec, source } => rng(spec, source),
+        DeviceSpec::Net { spec, netdev } => vec![Item {
+            place: Place::Peripheral,
+            id: spec.id.clone(),
+            kind: "virtio-net-pci",
+            properties: net(spec, netdev),
+        }],
         DeviceSpec::Blk { spec, drive } => vec![Item {
             place: Place::Peripheral,
             id: spec.id.clone(),
@@ -62,6 +71,17 @@ fn device(device: &DeviceSpec) -> Vec<Item> {
             ],
         }],
     }
+}
+
+fn net(spec: &NetSpec, netdev: &NetdevArg) -> Vec<(&'static str, &'static str, Value)> {
+    let mut properties = vec![
+        ("netdev", "str", json!(netdev.id)),
+        ("mac", "str", json!(spec.mac.to_string())),
+        ("host_mtu", "uint16", json!(spec.mtu.unwrap_or(0))),
+    ];
+    let offered = |(name, feature)| (name, "bool", json!(spec.features & feature != 0));
+    properties.extend(OFFERS.into_iter().map(offered));
+    properties
 }
 
 fn rng(spec: &RngSpec, source: &Source) -> Vec<Item> {

@@ -2,15 +2,20 @@
 
 use std::fs::File;
 use std::io::{self, ErrorKind, Read};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::Duration;
 
 use memory::ram::Ram;
+use memory::transfer::MAX_SENT_PIECES;
 use vm_memory::{Bytes as _, GuestAddress};
 
 use crate::disk::{DiskImage, Piece, RawImage, SECTOR};
 use crate::fault::Faults;
+use crate::net::{HEADER, MAX_FRAME, Network, Offloads};
 use crate::testing::{Descriptor, DriverQueue};
 use crate::virtio::blk::{Blk, BlkSpec};
+use crate::virtio::net::features::{Mac, OPTIONAL};
+use crate::virtio::net::{Net, NetSpec};
 use crate::virtio::queue::VirtQueue;
 use crate::virtio::rng::{Rng, RngSpec};
 use crate::virtio::{F_EVENT_IDX, F_VERSION_1, VirtioDevice};
@@ -34,8 +39,9 @@ pub fn device_queues(data: &[u8]) {
     let mut bytes = Bytes(data);
     let ram = empty_ram();
     let choice = bytes.u8();
-    let (mut device, most) = match choice & 8 {
+    let (mut device, most) = match choice & 0x18 {
         0 => rng(choice),
+        0x10 => net(choice),
         _ => blk(choice),
     };
     let mut driver = DriverQueue::new(&ram, RINGS, SIZE);
@@ -109,6 +115,68 @@ fn rng(choice: u8) -> (Box<dyn VirtioDevice>, u32) {
     };
     let source = Counting(choice & 2 != 0, 0);
     (Box::new(Rng::new(spec, Box::new(source)).unwrap()), 256)
+}
+
+/// A network card, and the most bytes that it writes into a buffer.
+fn net(choice: u8) -> (Box<dyn VirtioDevice>, u32) {
+    let spec = NetSpec {
+        id: "fuzz".into(),
+        mac: Mac::new([2, 0, 0, 0, 0, 1]).unwrap(),
+        features: if choice & 2 == 0 { OPTIONAL } else { 0 },
+        mtu: None,
+    };
+    let network = Weather {
+        count: 0,
+        bell: rustix::event::eventfd(0, rustix::event::EventfdFlags::CLOEXEC).unwrap(),
+    };
+    let most = u32::try_from(HEADER + MAX_FRAME).unwrap();
+    (Box::new(Net::new(spec, Box::new(network)).unwrap()), most)
+}
+
+/// A network with frames of any length and kind, or none, or an error; it takes frames that are some.
+#[derive(Debug)]
+struct Weather {
+    count: usize,
+    /// Never readable.
+    bell: OwnedFd,
+}
+
+impl Network for Weather {
+    fn receive(&mut self, frame: &mut [u8]) -> io::Result<usize> {
+        self.count += 1;
+        let length = match self.count % 8 {
+            0 => return Err(ErrorKind::WouldBlock.into()),
+            1 if self.count.is_multiple_of(5) => return Err(ErrorKind::NotConnected.into()),
+            2 => frame.len(),
+            3 => self.count % 30,
+            _ => 60 + self.count * 97 % 3000,
+        };
+        let byte = u8::try_from(self.count % 256).unwrap();
+        frame[..length].fill(byte);
+        if length > 1 && !self.count.is_multiple_of(3) {
+            (frame[0], frame[1]) = (byte & 3, 0);
+        }
+        Ok(length)
+    }
+
+    fn send(&mut self, frame: &[Piece<'_>]) -> io::Result<()> {
+        let length: usize = frame.iter().map(Piece::len).sum();
+        assert!((HEADER + 14..=HEADER + MAX_FRAME).contains(&length), "no frame");
+        assert!(frame.len() <= MAX_SENT_PIECES, "too many pieces");
+        match length % 3 {
+            0 => Err(ErrorKind::InvalidInput.into()),
+            1 => Err(ErrorKind::WouldBlock.into()),
+            _ => Ok(()),
+        }
+    }
+
+    fn set_offloads(&mut self, _: Offloads) -> io::Result<()> {
+        Ok(())
+    }
+
+    fn readable(&self) -> BorrowedFd<'_> {
+        self.bell.as_fd()
+    }
 }
 
 /// Sectors of a disk.
@@ -207,7 +275,18 @@ fn start(device: &mut dyn VirtioDevice, driver: &DriverQueue<'_>, choice: u8) ->
         features |= F_EVENT_IDX;
     }
     device.activate(features);
-    vec![driver.device_side(0, features)]
+    match device.description().queue_sizes.len() {
+        1 => vec![driver.device_side(0, features)],
+        // Of several queues the driver has one.
+        count => {
+            let enabled = usize::from(choice) % count;
+            let queue = |(index, at)| match at == enabled {
+                true => driver.device_side(index, features),
+                false => VirtQueue::disabled(index),
+            };
+            (0..).zip(0..count).map(queue).collect()
+        }
+    }
 }
 
 fn serve(

@@ -485,5 +485,80 @@ pub fn queue_seeds() -> Vec<Seed> {
                 &[&describe(0, 2, 512, 0), &first, &serve, &reset, &first, &serve],
             ),
         ),
+        // A network card: 0x10 to receive, 0x11 to send, 2 more for a driver that accepts nothing.
+        (
+            "net-receive-merged",
+            rng(
+                0x10,
+                &[
+                    &near(0, 2, 0, 700, 0),
+                    &first,
+                    &near(1, 2, 1024, 700, 0),
+                    &[0x40, 1, 0],
+                    &serve,
+                    &serve,
+                ],
+            ),
+        ),
+        (
+            "net-receive-byte-by-byte",
+            rng(
+                0x10,
+                &[&near(0, 2, 0, 1, 0), &[first; 16].concat(), &serve, &serve],
+            ),
+        ),
+        (
+            "net-receive-at-once",
+            rng(
+                0x12,
+                &[
+                    &far(0x1_0000, u32::MAX),
+                    &first,
+                    &serve,
+                    &[0xa0, 0x12],
+                    &first,
+                    &serve,
+                ],
+            ),
+        ),
+        (
+            "net-receive-readable",
+            rng(0x10, &[&near(0, 0, 0, 700, 0), &first, &serve]),
+        ),
+        (
+            "net-send-in-pieces",
+            rng(
+                0x11,
+                &[
+                    &near(0, 1, 0, 12, 1),
+                    &near(1, 1, 12, 0, 2),
+                    &near(2, 0, 12, 1500, 0),
+                    &first,
+                    &serve,
+                ],
+            ),
+        ),
+        (
+            "net-send-too-short",
+            rng(0x11, &[&near(0, 0, 0, 25, 0), &first, &serve]),
+        ),
+        (
+            "net-send-too-long",
+            rng(
+                0x11,
+                &[
+                    &far(0x1_0000, 65_571),
+                    &first,
+                    &far(0x1_0000, u32::MAX),
+                    &first,
+                    &serve,
+                ],
+            ),
+        ),
+        (
+            "net-send-to-itself",
+            rng(0x11, &[&near(0, 1, 0, 100, 0), &first, &serve]),
+        ),
+        ("net-index-jumps", rng(0x11, &[&jump, &serve])),
     ]
 }
