@@ -7,6 +7,7 @@ use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use serde_json::{Value, json};
 
 use super::{Error, Result};
@@ -76,9 +77,14 @@ impl Qmp {
     /// Sends an object and returns the next one that is no event, as it is.
     pub fn exchange(&mut self, request: &Value) -> Result<Value> {
         self.send(format!("{request}\n").as_bytes())?;
+        self.answer(&format!("answer to {request}"))
+    }
+
+    /// The next object that is no event. `what`: for the message, should none come.
+    pub fn answer(&mut self, what: &str) -> Result<Value> {
         let deadline = Instant::now() + PATIENCE;
         loop {
-            let answer = self.read(deadline, &format!("answer to {request}"))?;
+            let answer = self.read(deadline, what)?;
             if answer.get("event").is_none() {
                 return Ok(answer);
             }
@@ -114,6 +120,16 @@ impl Qmp {
     /// Every event that came so far and nobody waited for.
     pub fn take_events(&mut self) -> Vec<Value> {
         self.events.drain(..).collect()
+    }
+
+    /// Whether something was said that nobody has read.
+    pub fn has_answer(&self) -> Result<bool> {
+        if !self.reader.buffer().is_empty() {
+            return Ok(true);
+        }
+        let mut fds = [PollFd::new(&self.stream, PollFlags::IN)];
+        let ready = poll(&mut fds, Some(&Timespec::default())).map_err(|error| broken(error.into()))?;
+        Ok(ready > 0)
     }
 
     /// Reads one object.
