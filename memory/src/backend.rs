@@ -52,6 +52,17 @@ impl std::ops::AddAssign for Released {
     }
 }
 
+/// What the host holds for a mapping, as far as its backend can tell.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Held {
+    /// What is mapped, and no more.
+    Mapped,
+    /// So much is in RAM.
+    InRam(ByteSize),
+    /// A file in memory has so much, of which some may be swapped out.
+    InFile(ByteSize),
+}
+
 /// An opened source of guest memory.
 ///
 /// Only the code that opened the memory knows how it is mapped, how large its pages are and which call gives them back. So no
@@ -86,11 +97,11 @@ pub trait Backend: Send + Sync + fmt::Debug {
     /// zeroes afterwards.
     fn release(&self, mapping: &Mapping, spans: &mut Vec<Span>) -> Released;
 
-    /// What the host holds now for `mapping`, mapped or not; `None` where that is what is mapped.
+    /// What the host holds now for `mapping`, mapped or not.
     ///
     /// # Errors
     /// When the file cannot be read.
-    fn held(&self, mapping: &Mapping) -> io::Result<Option<ByteSize>>;
+    fn held(&self, mapping: &Mapping) -> io::Result<Held>;
 
     /// Bytes that the file system of the backend has left, where it can have fewer than the host.
     fn room(&self) -> Option<ByteSize>;

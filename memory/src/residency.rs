@@ -5,7 +5,7 @@ mod walk;
 use std::collections::BTreeMap;
 use std::io;
 
-use crate::backend::{Backend, BackendSpec, Prealloc};
+use crate::backend::{Backend, BackendSpec, Held, Prealloc};
 use crate::host::{ksm, meminfo};
 use crate::mapping::Mapping;
 use crate::pagemap::Pagemap;
@@ -100,12 +100,12 @@ pub(crate) fn read(subjects: &[Subject<'_>]) -> io::Result<Vec<Residency>> {
     .collect()
 }
 
-/// What the host holds now for `mapping`, which is `backend`'s.
+/// What the host holds now for `mapping`, which is `backend`'s; of a file in memory also what is swapped out.
 ///
 /// # Errors
 /// When /proc or the backing file cannot be read.
 pub(crate) fn resident(backend: &dyn Backend, mapping: &Mapping) -> io::Result<ByteSize> {
-    if let Some(held) = backend.held(mapping)? {
+    if let Held::InRam(held) | Held::InFile(held) = backend.held(mapping)? {
         return Ok(held);
     }
     let page = backend.page_size();
@@ -123,7 +123,12 @@ fn residency(subject: &Subject<'_>, walk: &Walk, smaps: &Smaps) -> io::Result<Re
         mapping,
     } = subject;
     let page_size = backend.page_size();
-    let held = backend.held(mapping)?;
+    let swapped = smaps.size("Swap");
+    let resident = match backend.held(mapping)? {
+        Held::Mapped => walk.mapped(),
+        Held::InRam(held) => held,
+        Held::InFile(held) => ByteSize::from_bytes(held.bytes().saturating_sub(swapped.bytes())),
+    };
     let numa = NumaMaps {
         page_kib: page_size.bytes() >> 10,
         nodes: (walk.nodes().iter())
@@ -145,8 +150,8 @@ fn residency(subject: &Subject<'_>, walk: &Walk, smaps: &Smaps) -> io::Result<Re
     Ok(Residency {
         backend: spec.id.clone(),
         size: ByteSize::from_bytes(mapping.len()),
-        resident: held.unwrap_or(walk.mapped()),
-        swapped: smaps.size("Swap"),
+        resident,
+        swapped,
         transparent_huge: walk.transparent_huge(),
         locked,
         merged: smaps.size("KSM"),

@@ -14,6 +14,7 @@ pub mod knob;
 pub mod kvm;
 pub mod maps;
 pub mod qmp;
+pub mod swap;
 pub mod vm;
 
 pub use error::{Error, Result};

@@ -5,11 +5,13 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use tests::harness::Result;
 use tests::harness::backing::{self, Backing};
+use tests::harness::group::Group;
 use tests::harness::hugepages::ALL_2M;
 use tests::harness::knob::Knob;
 use tests::harness::maps::{self, Mapping};
 use tests::harness::qmp::Qmp;
-use tests::harness::vm::{Launch, Vm};
+use tests::harness::swap::Swap;
+use tests::harness::vm::{Launch, Vm, eventually};
 
 /// The guest's RAM in MiB.
 const RAM: u64 = 64;
@@ -98,6 +100,38 @@ fn merging_by_machine_of_memory_that_cannot_merge_is_a_warning() -> Result<()> {
         warns(&vm, &memory, "mem-merge=on has no effect on backend 'mem0'");
         qmp.command("quit", Value::Null)?;
         assert!(vm.wait(END)?.success(), "{kind:?}: {}", vm.errors.text());
+    }
+    Ok(())
+}
+
+/// What the host swaps out is no longer said to be in RAM.
+#[test]
+#[ignore = "needs the lab: cargo lab test"]
+fn swapped_memory_is_as_reported() -> Result<()> {
+    let _swap = Swap::on(4 * RAM_BYTES)?;
+    for kind in [Backing::Anonymous, Backing::Memfd] {
+        let group = Group::new("memory")?;
+        let launch = Launch::tiny().arg("-S").qmp().under(&group.enter());
+        let mut vm = kind.launch(launch, RAM, ",prealloc=on").start()?;
+        let mut qmp = vm.qmp()?;
+        assert_eq!(query_memory(&mut qmp)?["swapped"], 0, "{kind:?}");
+        let swapped = || Ok(backing::only_mapping(&vm)?.field("Swap"));
+        let enough = eventually(END, || {
+            // EAGAIN: less than that was taken, which is looked at here.
+            group.set("memory.reclaim", &(RAM_BYTES / 4).to_string()).ok();
+            Ok(swapped()? >= RAM_BYTES / 4)
+        })?;
+        assert!(enough, "{kind:?}: {} bytes were swapped out", swapped()?);
+        let mut report = Value::Null;
+        let agree = eventually(END, || {
+            report = query_memory(&mut qmp)?;
+            Ok(report["swapped"] == swapped()?)
+        })?;
+        assert!(agree, "{kind:?}: {} bytes were swapped out: {report}", swapped()?);
+        assert_eq!(report["resident"], RAM_BYTES - swapped()?, "{kind:?}: {report}");
+        vm.kill()?;
+        drop(vm);
+        drop(group);
     }
     Ok(())
 }

@@ -2,7 +2,7 @@
 
 use std::io;
 
-use super::{Backend, Released};
+use super::{Backend, Held, Released};
 use crate::mapping::{Advice, MapRequest, Mapping, Span};
 use crate::release::{Way, whole_pages};
 use crate::size::{ByteSize, PageSize};
@@ -54,8 +54,8 @@ impl Backend for Anonymous {
         whole_pages(mapping, spans, PageSize::BASE, Way::Advice(advice))
     }
 
-    fn held(&self, _mapping: &Mapping) -> io::Result<Option<ByteSize>> {
-        Ok(None)
+    fn held(&self, _mapping: &Mapping) -> io::Result<Held> {
+        Ok(Held::Mapped)
     }
 
     fn room(&self) -> Option<ByteSize> {

@@ -8,7 +8,7 @@ use rustix::fs::{AtFlags, CWD, Mode, OFlags};
 use rustix::io::Errno;
 
 use super::place::{self, Place};
-use super::{Backend, FileSpec, Lack, OpenError, Released};
+use super::{Backend, FileSpec, Held, Lack, OpenError, Released};
 use crate::mapping::{MapFile, MapRequest, Mapping, Span};
 use crate::release::{held_by, shared_pages};
 use crate::size::{ByteSize, PageSize};
@@ -86,8 +86,8 @@ impl Backend for Directory {
         shared_pages(mapping, spans, self.page_size(), self.file.as_fd())
     }
 
-    fn held(&self, _mapping: &Mapping) -> io::Result<Option<ByteSize>> {
-        held_by(&self.file).map(Some)
+    fn held(&self, _mapping: &Mapping) -> io::Result<Held> {
+        held_by(&self.file).map(Held::InFile)
     }
 
     fn room(&self) -> Option<ByteSize> {

@@ -5,7 +5,7 @@ use std::os::fd::{AsFd, OwnedFd};
 
 use rustix::fs::{MemfdFlags, SealFlags};
 
-use super::{Backend, OpenError, Released};
+use super::{Backend, Held, OpenError, Released};
 use crate::mapping::{MapFile, MapRequest, Mapping, Span};
 use crate::release::{held_by, shared_pages};
 use crate::size::{ByteSize, PageSize};
@@ -93,8 +93,8 @@ impl Backend for Memfd {
         shared_pages(mapping, spans, self.page, self.file.as_fd())
     }
 
-    fn held(&self, _mapping: &Mapping) -> io::Result<Option<ByteSize>> {
-        held_by(&self.file).map(Some)
+    fn held(&self, _mapping: &Mapping) -> io::Result<Held> {
+        held_by(&self.file).map(Held::InFile)
     }
 
     fn room(&self) -> Option<ByteSize> {

@@ -9,7 +9,7 @@ use rustix::io::Errno;
 
 use super::footprint::{Footprint, Tells};
 use super::place::{self, Place};
-use super::{Backend, Cut, FileSpec, Lack, OpenError, Released};
+use super::{Backend, Cut, FileSpec, Held, Lack, OpenError, Released};
 use crate::mapping::{MapFile, MapRequest, Mapping, Span};
 use crate::release::{held_by, shared_pages};
 use crate::size::{ByteSize, PageSize};
@@ -224,11 +224,11 @@ impl Backend for Named {
         }
     }
 
-    fn held(&self, mapping: &Mapping) -> io::Result<Option<ByteSize>> {
+    fn held(&self, mapping: &Mapping) -> io::Result<Held> {
         match (self.shared, self.is_all_memory()) {
-            (true, true) => held_by(&self.file).map(Some),
-            (true, false) => Ok(place::cached(mapping, &self.file)),
-            (false, _) => Ok(None),
+            (true, true) => held_by(&self.file).map(Held::InFile),
+            (true, false) => Ok(place::cached(mapping, &self.file).map_or(Held::Mapped, Held::InRam)),
+            (false, _) => Ok(Held::Mapped),
         }
     }
 

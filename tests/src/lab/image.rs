@@ -10,7 +10,7 @@ use super::{Error, Result, debian, process};
 use crate::job::{JOB_FILE, Job, MODULE_LIST, PROGRAMS};
 
 /// Modules that the lab host loads.
-const MODULES: [&str; 4] = ["kvm", "kvm_amd", "kvm_intel", "tun"];
+const MODULES: [&str; 5] = ["kvm", "kvm_amd", "kvm_intel", "tun", "zram"];
 
 /// What goes into the image of one lab host.
 #[derive(Clone, Debug)]
