@@ -61,13 +61,18 @@ pub struct OverBudget {
 impl Budget {
     /// What a guest over `backends` costs, with what it costs beside them.
     #[must_use]
-    pub fn new(backends: &[BackendSpec], beside: impl IntoIterator<Item = (&'static str, ByteSize)>) -> Self {
+    pub fn new<'a>(
+        backends: impl IntoIterator<Item = &'a BackendSpec>,
+        beside: impl IntoIterator<Item = (&'static str, ByteSize)>,
+    ) -> Self {
+        let mut swappable = false;
         let mut costs = Vec::new();
         let mut tables = 0_u64;
         let mut unreserved = Vec::new();
         for spec in backends {
             let source = backend::source(spec);
             let page = source.page();
+            swappable |= spec.lock == Lock::Off;
             tables = tables.saturating_add(spec.size.pages(page).saturating_mul(ENTRY * TABLES));
             if page.is_huge() && spec.reserve == Some(false) {
                 unreserved.push(page);
@@ -86,7 +91,7 @@ impl Budget {
         }));
         Self {
             costs,
-            swappable: backends.iter().any(|spec| spec.lock == Lock::Off),
+            swappable,
             unreserved,
         }
     }

@@ -5,6 +5,7 @@ mod error;
 mod fill;
 mod limit;
 mod misplaced;
+mod observed;
 mod open;
 mod refusal;
 mod reset;
@@ -27,7 +28,7 @@ use crate::partial::Partial;
 use crate::range::GuestRange;
 use crate::region::Region;
 use crate::release::{Reason, Releaser};
-use crate::residency::{self, Residency, Subject};
+use crate::residency;
 use crate::size::{ByteSize, PageSize};
 
 pub use change::ChangeError;
@@ -37,6 +38,7 @@ use fill::Filling;
 pub use fill::{PreallocListener, PreallocReport, PreallocState};
 pub use limit::OverLimit;
 pub use misplaced::Misplaced;
+pub use observed::Observed;
 pub use shortage::Shortage;
 
 /// The RAM of one guest. Clones are the same RAM; it is unmapped with the last one.
@@ -184,24 +186,6 @@ impl Ram {
             backend.opened.given.deflated();
             backend.opened.mapping.without_holes();
         }
-    }
-
-    /// What the host holds now for each backend. The page tables of all RAM are walked, which takes 5 to 10 ms a GiB of 4 KiB
-    /// pages.
-    ///
-    /// # Errors
-    /// When /proc or a backing file cannot be read.
-    pub fn residency(&self) -> io::Result<Vec<Residency>> {
-        let specs: Vec<Arc<BackendSpec>> = self.0.backends.iter().map(OpenBackend::spec).collect();
-        let all = self.0.backends.iter().zip(&specs);
-        let subjects: Vec<Subject<'_>> = all
-            .map(|(backend, spec)| Subject {
-                spec,
-                backend: backend.opened.source.as_ref(),
-                mapping: &backend.opened.mapping,
-            })
-            .collect();
-        residency::read(&subjects)
     }
 
     /// The guest address at a host address, and the index of its backend; `None` when the address is not guest RAM.

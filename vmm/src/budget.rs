@@ -56,7 +56,10 @@ fn budget(config: &Config) -> Budget {
     let vcpus = ByteSize::from_bytes(VCPU * u64::from(config.topology.vcpus()));
     let queues = config.balloon.as_ref().map(|_| ("queues", QUEUES));
     let own = [("vCPUs", vcpus), ("Ballast itself", OWN)];
-    Budget::new(&config.backends, own.into_iter().chain(queues))
+    Budget::new(
+        config.backends.iter().chain(&config.objects),
+        own.into_iter().chain(queues),
+    )
 }
 
 /// Checks before memory is taken. `bits` is the width of a guest-physical address. Returns a warning where there is something to

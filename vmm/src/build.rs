@@ -28,6 +28,7 @@ use crate::kvm::vcpu::Buses;
 use crate::kvm::vm::Vm;
 use crate::kvm::{self, cpuid, kick};
 use crate::news::{News, NewsSender};
+use crate::objects;
 use crate::pinning::{self, PinError};
 use crate::platform::Platform;
 use crate::progress::Progress;
@@ -52,6 +53,9 @@ pub enum Error {
     /// Guest memory could not be had as asked.
     #[error(transparent)]
     Memory(#[from] memory::ram::RamError),
+    /// A backend that is no part of the guest could not be had.
+    #[error(transparent)]
+    Objects(#[from] objects::Error),
     /// `-mem-path` names no directory.
     #[error(
         "-mem-path {} is no directory to put RAM into (a file with a name is -object memory-backend-file,mem-path=)",

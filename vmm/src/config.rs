@@ -134,6 +134,8 @@ pub struct Config {
     pub memory: ByteSize,
     /// Backends of RAM, lowest guest address first.
     pub backends: Vec<BackendSpec>,
+    /// Backends that are no part of the guest.
+    pub objects: Vec<BackendSpec>,
     /// What holds for backends that come later.
     pub defaults: BackendDefaults,
     /// The directory of `-mem-path`, if the first backend is the one that lies in it.
@@ -208,6 +210,7 @@ impl Config {
                 .find_map(|overcommit| overcommit.check)
                 .unwrap_or_default(),
             backends: memory.backends,
+            objects: memory.objects,
             defaults: memory.defaults,
             mem_path: args.mem_path,
             boot: BootSpec {

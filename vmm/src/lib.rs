@@ -19,6 +19,7 @@ pub mod host;
 pub mod image;
 pub mod kvm;
 pub mod machine;
+pub mod misplaced;
 pub mod news;
 pub mod objects;
 pub mod pinning;

@@ -138,7 +138,7 @@ impl Machine {
         let tell = news.clone();
         let listener: PreallocListener = Arc::new(move |report| tell.send(News::Prealloc(report)));
         let machine = Machine {
-            objects: Objects::new(config.defaults, Arc::clone(&listener)),
+            objects: Objects::open(&config.objects, config.defaults, Arc::clone(&listener))?,
             name: config.name.clone(),
             run_state: RunState::Prelaunch,
             outcome: None,
@@ -253,7 +253,10 @@ impl Machine {
             }
             News::Balloon(news) => self.hear_of_balloon(news),
             News::Prealloc(report) => self.hear_of_prealloc(report),
-            News::Sampled(sampled) => self.sampler.hear(sampled),
+            News::Sampled(sampled) => {
+                let misplaced = self.sampler.hear(sampled).into_iter();
+                self.events.extend(misplaced.map(Event::MemoryMisplaced));
+            }
         }
     }
 
@@ -310,7 +313,7 @@ impl Machine {
 
     /// Whether [`Machine::sample`] is recent. Where not, it is being read, and [`News::Sampled`] comes.
     pub fn sample_ready(&mut self) -> bool {
-        self.sampler.is_ready()
+        self.sampler.is_ready(self.objects.backends())
     }
 
     /// What the host held for the guest's memory when it was last read.

@@ -3,7 +3,7 @@
 use std::io;
 use std::thread;
 
-use memory::backend::{Lock, Prealloc};
+use memory::backend::{BackendSpec, Lock, Prealloc};
 use memory::ram::{OpenBackend, PreallocListener, Ram, RamError};
 
 use crate::cli::memory_options::ObjectArg;
@@ -51,6 +51,29 @@ impl Objects {
         }
     }
 
+    /// With those of the command line. Unlike [`Objects::add`] this waits until they are as they were asked for.
+    ///
+    /// # Errors
+    /// [`Error`] when the host does not give what was asked.
+    pub fn open(
+        specs: &[BackendSpec],
+        defaults: BackendDefaults,
+        listener: PreallocListener,
+    ) -> Result<Objects, Error> {
+        let mut objects = Objects::new(defaults, listener);
+        for spec in specs {
+            objects.push(spec)?;
+        }
+        Ok(objects)
+    }
+
+    fn push(&mut self, spec: &BackendSpec) -> Result<(), Error> {
+        let backend = OpenBackend::open(spec)?;
+        backend.fill_beside_guest(&self.listener).map_err(Error::Thread)?;
+        self.backends.push(backend);
+        Ok(())
+    }
+
     /// Those that there are.
     pub fn backends(&self) -> &[OpenBackend] {
         &self.backends
@@ -77,10 +100,7 @@ impl Objects {
         if spec.prealloc == Prealloc::On {
             spec.prealloc = Prealloc::Background;
         }
-        let backend = OpenBackend::open(&spec)?;
-        backend.fill_beside_guest(&self.listener).map_err(Error::Thread)?;
-        self.backends.push(backend);
-        Ok(())
+        self.push(&spec)
     }
 
     /// Takes one away. Its memory goes back to the host a little later: for much memory that takes long.

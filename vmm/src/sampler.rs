@@ -9,10 +9,11 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use devices::virtio::balloon::{BackendFigures, BalloonHandle};
-use memory::ram::Ram;
+use memory::ram::{Observed, OpenBackend, Ram};
 use memory::residency::Residency;
 use rustix::time::{ClockId, clock_gettime};
 
+use crate::misplaced::{Misplaced, MisplacedWatch};
 use crate::news::{News, NewsSender};
 
 /// How old a sample may be that serves somebody.
@@ -27,6 +28,8 @@ pub struct Sample {
     pub cpu: Duration,
     /// For each backend, in their order.
     pub backends: Vec<Residency>,
+    /// For each backend that is not the guest's.
+    pub objects: Vec<Residency>,
     /// What the balloon had done with each backend before the reading began, so that what is discarded meanwhile does not look
     /// as if it had come back. Empty without a balloon.
     pub figures: Vec<BackendFigures>,
@@ -37,16 +40,29 @@ impl Sample {
     ///
     /// # Errors
     /// When /proc or a backing file cannot be read.
-    pub fn take(ram: &Ram, balloon: Option<&BalloonHandle>) -> io::Result<Sample> {
+    pub fn take(ram: &Ram, objects: &[Observed], balloon: Option<&BalloonHandle>) -> io::Result<Sample> {
         let (at, before) = (Instant::now(), cpu_time());
         let figures = balloon.map(BalloonHandle::by_backend).unwrap_or_default();
-        let backends = ram.residency()?;
+        let mut backends = ram.residency_with(objects)?;
+        let objects = backends.split_off(ram.backends().len());
         Ok(Sample {
             at,
             cpu: cpu_time().saturating_sub(before),
             backends,
+            objects,
             figures,
         })
+    }
+
+    /// What it says of a backend that is not the guest's; `None` of one that came later.
+    pub fn object(&self, id: &str) -> Option<&Residency> {
+        self.objects.iter().find(|object| object.backend == id)
+    }
+
+    fn knows(&self, objects: &[OpenBackend]) -> bool {
+        objects
+            .iter()
+            .all(|object| self.object(&object.spec().id).is_some())
     }
 
     /// How long ago it was.
@@ -71,6 +87,7 @@ pub struct Sampler {
     balloon: Option<BalloonHandle>,
     news: NewsSender,
     last: Option<Sampled>,
+    misplaced: MisplacedWatch,
     /// The thread that reads now.
     reader: Option<JoinHandle<()>>,
 }
@@ -83,24 +100,26 @@ impl Sampler {
             balloon,
             news,
             last: None,
+            misplaced: MisplacedWatch::default(),
             reader: None,
         }
     }
 
-    /// Whether [`Sampler::last`] can be told now. Where not, a sample is being taken from here on, if it was not before, and
-    /// [`News::Sampled`] comes.
-    pub fn is_ready(&mut self) -> bool {
-        if matches!(&self.last, Some(Ok(sample)) if sample.age() <= MAX_AGE) {
+    /// Whether [`Sampler::last`] can be told now, also of `objects`, the backends that are not the guest's. Where not, a sample is
+    /// being taken from here on, if it was not before, and [`News::Sampled`] comes.
+    pub fn is_ready(&mut self, objects: &[OpenBackend]) -> bool {
+        if matches!(&self.last, Some(Ok(sample)) if sample.age() <= MAX_AGE && sample.knows(objects)) {
             return true;
         }
         if self.reader.is_some() {
             return false;
         }
         let (ram, balloon, news) = (self.ram.clone(), self.balloon.clone(), self.news.clone());
+        let objects: Vec<Observed> = objects.iter().map(OpenBackend::observed).collect();
         let read = move || {
-            let sample = Sample::take(&ram, balloon.as_ref());
+            let sample = Sample::take(&ram, &objects, balloon.as_ref());
             // Who is told shall not wait for the memory to be unmapped, should this be its last user.
-            drop((ram, balloon));
+            drop((ram, objects, balloon));
             let failed = |error: io::Error| format!("cannot read what the host holds: {error}");
             news.send(News::Sampled(sample.map(Arc::new).map_err(failed)));
         };
@@ -118,10 +137,18 @@ impl Sampler {
         }
     }
 
-    /// The reader has come to an end.
-    pub fn hear(&mut self, sampled: Sampled) {
+    /// The reader has come to an end. Returns what it found elsewhere than it should be, and had not before.
+    pub fn hear(&mut self, sampled: Sampled) -> Vec<Misplaced> {
+        let found = match &sampled {
+            Ok(sample) => self.misplaced.look(&self.ram, sample),
+            Err(_) => Vec::new(),
+        };
         self.last = Some(sampled);
         self.join();
+        for misplaced in &found {
+            eprintln!("ballast: warning: {misplaced}");
+        }
+        found
     }
 
     /// The last that was taken.

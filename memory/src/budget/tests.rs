@@ -93,13 +93,9 @@ fn this_host_has_little_beside_what_it_could_promise() {
 fn huge_pages_without_a_reservation_are_compared_with_the_pool() {
     let _pool = HugePages::with_free(2);
     let mut asked = spec(HUGE_MEMFD, 8);
-    assert_eq!(
-        Budget::new(&[asked.clone()], []).check(),
-        Ok(()),
-        "the mapping checks it"
-    );
+    assert_eq!(Budget::new([&asked], []).check(), Ok(()), "the mapping checks it");
     asked.reserve = Some(false);
-    let text = Budget::new(&[asked], []).check().unwrap_err().to_string();
+    let text = Budget::new([&asked], []).check().unwrap_err().to_string();
     assert!(
         text.contains("8 MiB in pages of 2 MiB") && text.contains("2 free"),
         "{text}"

@@ -88,6 +88,8 @@ pub(super) struct Plan {
     pub(super) size: ByteSize,
     /// In the order of guest addresses.
     pub(super) backends: Vec<BackendSpec>,
+    /// Backends that are made, and no part of the guest.
+    pub(super) objects: Vec<BackendSpec>,
     pub(super) defaults: BackendDefaults,
 }
 
@@ -96,7 +98,8 @@ pub(super) fn plan(args: &Args, nodes: &[Node], warnings: &mut Vec<String>) -> R
     let unused = |object: &&ObjectArg| named.iter().all(|(_, named)| named.id != object.id);
     for object in args.backends().filter(unused) {
         warnings.push(format!(
-            "the backend '{}' is not used: name it with -machine memory-backend= or -numa node,memdev=",
+            "the backend '{}' is made, but the guest does not use it: name it with -machine memory-backend= or \
+             -numa node,memdev=",
             object.id
         ));
     }
@@ -118,12 +121,15 @@ pub(super) fn plan(args: &Args, nodes: &[Node], warnings: &mut Vec<String>) -> R
             ..defaults.complete(object)
         })
         .collect();
-    for spec in &backends {
+    let unused = args.backends().filter(unused).cloned();
+    let objects: Vec<_> = unused.map(|object| defaults.complete(object)).collect();
+    for spec in backends.iter().chain(&objects) {
         spec.check()?;
     }
     Ok(Plan {
         size,
         backends,
+        objects,
         defaults,
     })
 }

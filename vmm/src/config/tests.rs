@@ -115,7 +115,7 @@ fn warns_of_a_backend_that_nothing_uses() {
     let config = config(&format!("{M} -numa node")).unwrap();
     assert_eq!(config.backends[0].id, "ram");
     assert_eq!(config.warnings.len(), 1);
-    assert!(config.warnings[0].starts_with("the backend 'm' is not used"));
+    assert!(config.warnings[0].starts_with("the backend 'm' is made, but the guest does not use it"));
 }
 
 #[test]

@@ -147,7 +147,7 @@ pub fn execute(target: &mut dyn Target, name: &str, mut arguments: Arguments) ->
         "x-ballast-query-memory" => {
             arguments.finish()?;
             let sample = sample(target)?;
-            Ok(memory_report::memory(target.ram(), &sample, target.balloon()))
+            Ok(memory_report::memory(target, &sample))
         }
         "x-ballast-query-balloon" => {
             arguments.finish()?;

@@ -8,6 +8,7 @@ use memory::size::ByteSize;
 use serde_json::{Map, Value, json};
 
 use super::prealloc_report;
+use crate::misplaced::Misplaced;
 use crate::starvation::Diagnosis;
 
 /// Why the machine ended or was reset, as QMP's `ShutdownCause` names it.
@@ -75,6 +76,8 @@ pub enum Event {
     },
     /// The host could not supply a page of guest memory, and the machine waits for `cont`.
     MemoryStarved(Diagnosis),
+    /// Memory lies where its policy does not want it.
+    MemoryMisplaced(Misplaced),
     /// A preallocation beside the guest has ended.
     PreallocEnded(PreallocReport),
 }
@@ -92,6 +95,7 @@ impl Event {
             Event::Reset { .. } => "RESET",
             Event::Shutdown { .. } => "SHUTDOWN",
             Event::MemoryStarved(_) => "x-ballast-MEMORY_STARVED",
+            Event::MemoryMisplaced(_) => "x-ballast-MEMORY_MISPLACED",
             Event::PreallocEnded(_) => "x-ballast-PREALLOC_ENDED",
         }
     }
@@ -126,6 +130,16 @@ impl Event {
             Event::Reset { guest, reason } | Event::Shutdown { guest, reason } => {
                 Some(json!({ "guest": guest, "reason": reason.as_qmp() }))
             }
+            Event::MemoryMisplaced(misplaced) => Some(json!({
+                "id": misplaced.backend,
+                "policy": misplaced.policy,
+                "strict": misplaced.strict,
+                "misplaced": misplaced.misplaced.bytes(),
+                "nodes": (misplaced.nodes.iter())
+                    .map(|(node, size)| json!({ "node": node, "bytes": size.bytes() }))
+                    .collect::<Vec<_>>(),
+                "message": misplaced.to_string(),
+            })),
             Event::PreallocEnded(report) => Some(prealloc_report::json(report)),
             // What could not be found out is null.
             Event::MemoryStarved(diagnosis) => Some(json!({

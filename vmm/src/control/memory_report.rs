@@ -6,7 +6,6 @@
 use std::fmt::Write;
 use std::time::Duration;
 
-use devices::virtio::balloon::BalloonHandle;
 use memory::backend::{BackendKind, Lock, Thp};
 use memory::host::ksm::{self, HostKsm, OwnKsm};
 use memory::ram::{OpenBackend, Ram};
@@ -92,16 +91,27 @@ pub(super) fn memdev_text(target: &dyn Target) -> String {
     text
 }
 
+/// All backends of which `sample` tells, each with its node in the guest, if it has one.
+fn sampled<'a>(
+    target: &'a dyn Target,
+    sample: &'a Sample,
+) -> impl Iterator<Item = (Option<u32>, &'a OpenBackend, &'a Residency)> {
+    let guests = target.ram().backends().iter().zip(&sample.backends);
+    let guests = guests.map(|(backend, now)| (Some(backend.spec().guest_node), backend, now));
+    let others = target.objects().backends().iter();
+    guests.chain(others.filter_map(|backend| Some((None, backend, sample.object(&backend.spec().id)?))))
+}
+
 /// `info placement`: a line for each backend, and one for each host node that has some of it.
-pub(super) fn placement_text(ram: &Ram, sample: &Sample) -> String {
+pub(super) fn placement_text(target: &dyn Target, sample: &Sample) -> String {
     let mut text = String::new();
-    for (backend, now) in ram.backends().iter().zip(&sample.backends) {
+    for (node, backend, now) in sampled(target, sample) {
         let spec = backend.spec();
+        let place = node.map_or("no guest node".to_owned(), |node| format!("guest node {node}"));
         // Writing to a String cannot fail.
         let _ = writeln!(
             text,
-            "guest node {}, backend {}: {}, policy {}",
-            spec.guest_node,
+            "{place}, backend {}: {}, policy {}",
             spec.id,
             backend.effective(),
             backend.effective().policy
@@ -135,23 +145,21 @@ pub(super) fn placement_text(ram: &Ram, sample: &Sample) -> String {
     text
 }
 
-/// `x-ballast-query-memory`.
-pub(super) fn memory(ram: &Ram, sample: &Sample, balloon: Option<&BalloonHandle>) -> Value {
-    let now = &sample.backends;
-    let resident: u64 = now.iter().map(|backend| backend.resident.bytes()).sum();
-    let backends: Vec<Value> = ram
-        .backends()
-        .iter()
-        .zip(now)
-        .map(|(backend, now)| report(backend, now))
+/// `x-ballast-query-memory`. The sums are of the guest's RAM; backends that are not the guest's have no node of it.
+pub(super) fn memory(target: &dyn Target, sample: &Sample) -> Value {
+    let resident: u64 = (sample.backends.iter())
+        .map(|backend| backend.resident.bytes())
+        .sum();
+    let backends: Vec<Value> = sampled(target, sample)
+        .map(|(node, backend, now)| report(node, backend, now))
         .collect();
     json!({
         "age-ms": milliseconds(sample.age()),
         "cost-ms": sample.cpu.as_secs_f64() * 1e3,
-        "size": ram.size().bytes(),
+        "size": target.ram().size().bytes(),
         "resident": resident,
         "backends": backends,
-        "balloon": balloon.map(balloon_report::balloon),
+        "balloon": target.balloon().map(balloon_report::balloon),
         "ksm": ksm::own().map(|own| own_ksm(&own)),
     })
 }
@@ -161,7 +169,7 @@ pub(super) fn milliseconds(time: Duration) -> u64 {
     u64::try_from(time.as_millis()).unwrap_or(u64::MAX)
 }
 
-fn report(backend: &OpenBackend, now: &Residency) -> Value {
+fn report(guest_node: Option<u32>, backend: &OpenBackend, now: &Residency) -> Value {
     let spec = backend.spec();
     // Null where there is no policy with nodes to compare with.
     let misplaced = spec.policy.nodes().map(|_| now.misplaced.bytes());
@@ -178,7 +186,7 @@ fn report(backend: &OpenBackend, now: &Residency) -> Value {
     });
     json!({
         "id": spec.id,
-        "guest-node": spec.guest_node,
+        "guest-node": guest_node,
         "size": now.size.bytes(),
         "page-size": backend.page_size().bytes(),
         // Null where nothing was asked and the kind's default holds.

@@ -10,6 +10,8 @@ use super::block_report;
 use super::command::{awaits_sample, balloon, failed, sample, set_balloon};
 use super::host_report;
 use super::memory_report;
+use super::object;
+use super::prealloc_report;
 use super::put_off::Awaited;
 use super::qmp::Failure;
 use super::target::Target;
@@ -46,6 +48,8 @@ const COMMANDS: &[Help] = &[
     help(&["cont", "c"], "[force]", "resume emulation (force: though data of the guest is lost)"),
     help(&["help", "?"], "[cmd]", "show the help"),
     help(&["info"], "[subcommand]", "show various information about the system state"),
+    help(&["object_add"], "[qom-type=]type,id=str[,prop=value][,...]", "create QOM object"),
+    help(&["object_del"], "id", "destroy QOM object"),
     help(&["quit", "q"], "", "quit the emulator"),
     help(&["stop", "s"], "", "stop emulation"),
     help(&["system_powerdown"], "", "send system power down event"),
@@ -64,6 +68,7 @@ const INFOS: &[Help] = &[
     help(&["memdev"], "", "show memory backends"),
     help(&["name"], "", "show the current VM name"),
     help(&["placement"], "", "show where the guest's memory lies on the host"),
+    help(&["prealloc"], "", "show how far memory is preallocated"),
     help(&["status"], "", "show the current VM status"),
     help(&["version"], "", "show the version"),
 ];
@@ -97,6 +102,8 @@ pub fn run(target: &mut dyn Target, line: &str) -> String {
         },
         "help" => show_help(&rest),
         "info" => info(target, &rest),
+        "object_add" => one(command, &rest, |text| object::add_text(target, text)),
+        "object_del" => one(command, &rest, |id| object::remove(target, id)),
         "quit" => {
             target.quit();
             String::new()
@@ -109,6 +116,14 @@ pub fn run(target: &mut dyn Target, line: &str) -> String {
         "system_powerdown" => report(target.system_powerdown().map_err(|error| failed(&error))),
         // A command that is in the table but not here.
         _ => format!("unknown command: '{word}'\n"),
+    }
+}
+
+/// A command with one argument.
+fn one(command: &Help, words: &[&str], act: impl FnOnce(&str) -> Result<(), Failure>) -> String {
+    match words.first() {
+        Some(word) => report(act(word)),
+        None => misuse(command, &format!("{}: missing argument", command.names[0])),
     }
 }
 
@@ -194,9 +209,8 @@ fn info(target: &dyn Target, words: &[&str]) -> String {
         ["kvm"] => "kvm support: enabled\n".to_owned(),
         ["memdev"] => memory_report::memdev_text(target),
         ["name"] => target.name().map(|name| format!("{name}\n")).unwrap_or_default(),
-        ["placement"] => with_sample(target, |sample| {
-            memory_report::placement_text(target.ram(), sample)
-        }),
+        ["placement"] => with_sample(target, |sample| memory_report::placement_text(target, sample)),
+        ["prealloc"] => prealloc_report::text(target),
         ["status"] => show_status(target.run_state()),
         ["version"] => concat!(env!("CARGO_PKG_VERSION"), "\n").to_owned(),
         [word, _, ..] if find(INFOS, word).is_some() => format!(

@@ -8,6 +8,7 @@ use super::qmp::{Arguments, Failure};
 use super::target::Target;
 use crate::cli::keyval::Pair;
 use crate::cli::object::{self, Object};
+use crate::cli::value::ValueError;
 use crate::objects;
 
 /// `object-add`: the properties are those of `-object`.
@@ -20,7 +21,16 @@ pub(super) fn add(target: &mut dyn Target, mut arguments: Arguments) -> Result<(
     for (name, value) in arguments.rest() {
         pairs.extend(texts(&name, value)?.into_iter().map(|text| (name.clone(), text)));
     }
-    let object = object::object_of(pairs).map_err(|error| failed(&error))?;
+    add_parsed(target, object::object_of(pairs))
+}
+
+/// The monitor's `object_add`, with the words of `-object`.
+pub(super) fn add_text(target: &mut dyn Target, text: &str) -> Result<(), Failure> {
+    add_parsed(target, object::object(text))
+}
+
+fn add_parsed(target: &mut dyn Target, parsed: Result<Object, ValueError>) -> Result<(), Failure> {
+    let object = parsed.map_err(|error| failed(&error))?;
     if is_fixed(target, object.id()) {
         return Err(failed(&objects::Error::Duplicate(object.id().to_owned())));
     }

@@ -1,6 +1,7 @@
 //! How preallocations stand, as QMP shows them, and how one is stopped.
 
 use memory::ram::{PreallocReport, PreallocState};
+use memory::size::ByteSize;
 use serde_json::{Value, json};
 
 use super::qmp::{Class, Failure};
@@ -18,6 +19,36 @@ pub(super) fn query(target: &dyn Target) -> Value {
         answer
     };
     backends(target).map(one).collect()
+}
+
+/// `info prealloc`: a line for each backend.
+pub(super) fn text(target: &dyn Target) -> String {
+    backends(target)
+        .map(|backend| line(&backend.prealloc()))
+        .collect()
+}
+
+fn line(report: &PreallocReport) -> String {
+    let PreallocReport { id, state, size, .. } = report;
+    let mut text = format!("{id}: {}", self::state(state));
+    if *state != PreallocState::None {
+        let (populated, rate) = (report.populated, ByteSize::from_bytes(report.rate()));
+        let parts = [
+            Some(format!(", {} of {} MiB", whole(populated), whole(*size))),
+            (report.skipped > ByteSize::ZERO)
+                .then(|| format!(", {} MiB left to the balloon", whole(report.skipped))),
+            Some(format!(", {} MiB/s", whole(rate))),
+            report.eta().map(|eta| format!(", {} s left", eta.as_secs())),
+            state.trouble().map(|trouble| format!(": {trouble}")),
+        ];
+        text.extend(parts.into_iter().flatten());
+    }
+    text + "\n"
+}
+
+/// Whole MiB.
+fn whole(size: ByteSize) -> u64 {
+    size.bytes() >> 20
 }
 
 /// What the event tells, and the query too. Sizes in bytes.
@@ -65,5 +96,32 @@ pub(super) fn cancel(target: &dyn Target, id: Option<&str>) -> Result<(), Failur
         false => Err(Failure::generic(format!(
             "no preallocation of backend '{id}' is running"
         ))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn people_get_a_line() {
+        let mut report = PreallocReport {
+            id: "mem0".to_owned(),
+            state: PreallocState::Running,
+            size: ByteSize::gib(1),
+            populated: ByteSize::mib(254),
+            skipped: ByteSize::mib(2),
+            elapsed: Duration::from_secs(2),
+        };
+        assert_eq!(
+            line(&report),
+            "mem0: running, 254 of 1024 MiB, 2 MiB left to the balloon, 127 MiB/s, 6 s left\n"
+        );
+        report.state = PreallocState::Failed("no page".to_owned());
+        assert!(line(&report).ends_with(" MiB/s: no page\n"), "{}", line(&report));
+        report.state = PreallocState::None;
+        assert_eq!(line(&report), "mem0: none\n");
     }
 }

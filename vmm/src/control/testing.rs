@@ -5,7 +5,7 @@ use std::sync::Arc;
 use devices::fault::Faults;
 use devices::virtio::balloon::{Balloon, BalloonHandle, BalloonSpec};
 use memory::backend::{BackendKind, BackendSpec, MergeRequest};
-use memory::ram::Ram;
+use memory::ram::{Observed, OpenBackend, Ram};
 use memory::size::ByteSize;
 
 use super::block_report::Disk;
@@ -46,9 +46,17 @@ pub(super) struct Fake {
 }
 
 impl Fake {
+    fn observed(&self) -> Vec<Observed> {
+        self.objects
+            .backends()
+            .iter()
+            .map(OpenBackend::observed)
+            .collect()
+    }
+
     /// The host tells what it holds.
     pub(super) fn read_sample(&mut self) -> Arc<Sample> {
-        let sample = Arc::new(Sample::take(&self.ram, self.balloon.as_ref()).unwrap());
+        let sample = Arc::new(Sample::take(&self.ram, &self.observed(), self.balloon.as_ref()).unwrap());
         self.sampled = Some(Ok(Arc::clone(&sample)));
         sample
     }
@@ -122,7 +130,9 @@ impl Target for Fake {
     fn sample(&self) -> Sampled {
         let read = || match self.slow {
             true => Err("never read".to_owned()),
-            false => Ok(Arc::new(Sample::take(&self.ram, self.balloon.as_ref()).unwrap())),
+            false => Ok(Arc::new(
+                Sample::take(&self.ram, &self.observed(), self.balloon.as_ref()).unwrap(),
+            )),
         };
         self.sampled.clone().unwrap_or_else(read)
     }

@@ -26,3 +26,19 @@ fn a_preallocation_goes_on_after_the_answer_and_is_told() {
     objects.remove("extra", &ram()).unwrap();
     assert!(objects.backends().is_empty());
 }
+
+#[test]
+fn those_of_the_command_line_are_there_at_once() {
+    let mut spec = BackendSpec::new("first", BackendKind::memfd(None), ByteSize::mib(4));
+    (spec.prealloc, spec.guest_node) = (Prealloc::On, 3);
+    let listener: PreallocListener = Arc::new(|_| ());
+    let mut objects =
+        Objects::open(&[spec.clone()], BackendDefaults::default(), Arc::clone(&listener)).unwrap();
+    assert_eq!(objects.backends()[0].resident().unwrap(), ByteSize::mib(4));
+    objects.remove("first", &ram()).unwrap();
+    spec.kind = BackendKind::file("/nonexistent/directory/");
+    assert!(matches!(
+        Objects::open(&[spec], BackendDefaults::default(), listener),
+        Err(Error::Memory(_))
+    ));
+}

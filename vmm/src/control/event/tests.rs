@@ -105,6 +105,25 @@ fn an_ended_preallocation_says_how() {
 }
 
 #[test]
+fn misplaced_memory_is_told_with_its_nodes() {
+    let size = ByteSize::mib(2);
+    let event = qmp(&Event::MemoryMisplaced(Misplaced {
+        backend: "mem0".to_owned(),
+        policy: "preferred 1".to_owned(),
+        strict: false,
+        misplaced: size,
+        nodes: vec![(0, size)],
+    }));
+    assert_eq!(event["event"], "x-ballast-MEMORY_MISPLACED");
+    let message = event["data"]["message"].clone();
+    assert_eq!(
+        event["data"],
+        json!({ "id": "mem0", "policy": "preferred 1", "strict": false, "misplaced": 2 << 20,
+            "nodes": [{ "node": 0, "bytes": 2 << 20 }], "message": message })
+    );
+}
+
+#[test]
 fn starvation_says_null_for_what_is_unknown() {
     let (ram, _file) = shaky();
     let starved = |witness, address| {

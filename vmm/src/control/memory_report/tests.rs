@@ -1,4 +1,7 @@
+use memory::backend::BackendKind;
+
 use super::*;
+use crate::cli::memory_options::ObjectArg;
 use crate::control::testing::fake;
 
 #[test]
@@ -37,7 +40,7 @@ fn people_see_the_same() {
 fn asked_effective_and_resident_stay_apart() {
     let mut target = fake();
     let sample = target.read_sample();
-    let report = memory(&target.ram, &sample, target.balloon.as_ref());
+    let report = memory(&target, &sample);
     assert_eq!(
         (&report["size"], &report["resident"]),
         (&json!(64 << 20), &json!(0))
@@ -49,7 +52,8 @@ fn asked_effective_and_resident_stay_apart() {
     assert_eq!(backend["pool"], json!(null));
     assert_eq!(report["balloon"]["target"], 64 << 20);
     assert_eq!(report["balloon"]["inflated"], 0);
-    assert_eq!(memory(&target.ram, &sample, None)["balloon"], json!(null));
+    target.balloon = None;
+    assert_eq!(memory(&target, &sample)["balloon"], json!(null));
 }
 
 #[test]
@@ -82,19 +86,45 @@ fn ksm_says_why_nothing_is_gained() {
 fn placement_is_told_by_backend_and_node() {
     let mut target = fake();
     let sample = target.read_sample();
-    let text = placement_text(&target.ram, &sample);
+    let text = placement_text(&target, &sample);
     let first = "guest node 0, backend ram: 64 MiB of anonymous memory, pages of 4 KiB, policy ";
     assert!(text.starts_with(first), "{text}");
     assert!(
         text.contains("\n  resident 0 bytes, transparent huge 0 bytes, "),
         "{text}"
     );
-    let report = memory(&target.ram, &sample, target.balloon.as_ref());
+    let report = memory(&target, &sample);
     assert!(report["age-ms"].as_u64().unwrap() < 60_000);
     assert_eq!(report["backends"][0]["guest-node"], 0);
     assert_eq!(report["backends"][0]["nodes-exact"], true);
     assert_eq!(
         report["backends"][0]["differs"].as_array().unwrap().is_empty(),
         !text.contains("not as asked")
+    );
+}
+
+#[test]
+fn what_no_guest_uses_is_told_too() {
+    let mut target = fake();
+    let before = target.read_sample();
+    let object = ObjectArg::new("extra", BackendKind::memfd(None), ByteSize::mib(2));
+    target.add_object(object).unwrap();
+    assert_eq!(
+        memory(&target, &before)["backends"].as_array().unwrap().len(),
+        1,
+        "it came later"
+    );
+    let sample = target.read_sample();
+    let report = memory(&target, &sample);
+    let extra = &report["backends"][1];
+    assert_eq!(
+        (&extra["id"], &extra["guest-node"], &extra["resident"]),
+        (&json!("extra"), &json!(null), &json!(0))
+    );
+    assert_eq!(report["size"], 64 << 20);
+    let text = placement_text(&target, &sample);
+    assert!(
+        text.contains("\nno guest node, backend extra: 2 MiB of memfd, "),
+        "{text}"
     );
 }

@@ -128,6 +128,36 @@ fn the_machine_does_as_told() {
     assert_eq!(target.state, RunState::Shutdown);
 }
 
+#[test]
+fn objects_come_and_go() {
+    let mut target = fake();
+    let again = "Try \"help object_add\" for more information\n";
+    assert_eq!(
+        run(&mut target, "object_add"),
+        format!("object_add: missing argument\n{again}")
+    );
+    assert_eq!(
+        run(&mut target, "object_add memory-backend-ram,id=more,size=2M"),
+        ""
+    );
+    assert!(run(&mut target, "info memdev").contains("memory backend: more\n  size:  2097152\n"));
+    assert_eq!(run(&mut target, "info prealloc"), "ram: none\nmore: none\n");
+    let twice = run(&mut target, "object_add memory-backend-ram,id=more,size=2M");
+    assert!(
+        twice.starts_with("Error: attempt to add duplicate property 'more'"),
+        "{twice}"
+    );
+    assert_eq!(run(&mut target, "object_del more"), "");
+    assert_eq!(
+        run(&mut target, "object_del more"),
+        "Error: object 'more' not found\n"
+    );
+    assert_eq!(
+        run(&mut target, "object_del ram"),
+        "Error: object 'ram' is in use, can not be deleted\n"
+    );
+}
+
 proptest! {
     #[test]
     fn no_line_makes_it_panic(line in "(help |info |balloon |)\\PC{0,24}") {
