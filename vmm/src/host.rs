@@ -1,7 +1,8 @@
-//! What the process asks of its host beside KVM and memory: signals, the terminal, network
-//! interfaces, and locks of files.
+//! What the process asks of its host beside KVM and memory: signals, the terminal, network interfaces, locks of files, and that
+//! it keep little of the process itself.
 
 pub mod bus_error;
+pub mod footprint;
 pub mod guest_copy;
 pub mod image_file;
 pub mod image_lock;

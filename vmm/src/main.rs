@@ -13,6 +13,7 @@ use vmm::control::Control;
 use vmm::doctor::Diagnosis;
 use vmm::event_loop::MainLoop;
 use vmm::host::bus_error::BusErrors;
+use vmm::host::footprint;
 use vmm::host::signals::EndingSignals;
 use vmm::machine::{Machine, Outcome};
 use vmm::news;
@@ -61,6 +62,7 @@ fn run(args: cli::Args) -> ExitCode {
         Ok(main_loop) => main_loop,
         Err(error) => return report(&*error, NOT_STARTED),
     };
+    footprint::trim();
     match main_loop.run() {
         Ok(Outcome::Ended) => ExitCode::SUCCESS,
         Ok(Outcome::Failed) => ExitCode::from(FAILED),
