@@ -5,7 +5,7 @@ use std::fs;
 use std::path::Path;
 
 use memory::host::hugepages::{self, Pool};
-use memory::host::{ksm, meminfo, numa, pressure, thp};
+use memory::host::{cgroup, ksm, meminfo, numa, pressure, thp};
 use memory::size::ByteSize;
 use rustix::process::{Resource, getrlimit};
 
@@ -39,9 +39,16 @@ pub struct Diagnosis(Vec<Finding>);
 impl Diagnosis {
     /// Looks at the machine. Changes nothing.
     pub fn make() -> Diagnosis {
-        let mut findings = vec![hardware(), nesting(), nodes(), memory()];
+        let mut findings = vec![hardware(), nesting(Path::new(MODULES)), nodes(), memory()];
         findings.extend(huge_pages());
-        findings.extend([transparent(), merging(), overcommit(), locking(), maps()]);
+        findings.extend([
+            transparent(),
+            merging(),
+            overcommit(),
+            limits(),
+            locking(),
+            maps(),
+        ]);
         findings.extend(waiting());
         Diagnosis(findings)
     }
@@ -88,8 +95,8 @@ fn note(subject: &'static str, found: impl Into<String>, remedy: impl Into<Strin
 }
 
 fn hardware() -> Finding {
-    match kvm::open() {
-        Ok(_) => good("kvm", format!("usable, {}", paging(Path::new(MODULES)))),
+    match kvm::open().and_then(|_| kvm::runs_kernels()) {
+        Ok(()) => paging(Path::new(MODULES)),
         // The message says what to do.
         Err(error) => Finding {
             state: State::Bad,
@@ -111,24 +118,30 @@ fn parameter(modules: &Path, module: &str, name: &str) -> Option<bool> {
     Some(matches!(text.trim(), "Y" | "1"))
 }
 
-fn paging(modules: &Path) -> String {
-    let found = PAGING
-        .iter()
-        .find_map(|(module, name, people)| Some((parameter(modules, module, name)?, people)));
+fn paging(modules: &Path) -> Finding {
+    let found = (PAGING.iter()).find_map(|row| Some((parameter(modules, row.0, row.1)?, row)));
     match found {
-        Some((true, people)) => (*people).to_owned(),
-        Some((false, people)) => {
-            format!("{people} switched off: guests page by shadow tables, which is slow")
-        }
-        None => "of a kind that its modules do not tell".to_owned(),
+        Some((true, (_, _, people))) => good("kvm", format!("usable, {people}")),
+        Some((false, (module, name, people))) => note(
+            "kvm",
+            format!("usable, {people} switched off: guests page by shadow tables, which is slow"),
+            format!("as root, without guests: rmmod {module} && modprobe {module} {name}=1"),
+        ),
+        None => good("kvm", "usable, of a kind that its modules do not tell"),
     }
 }
 
-fn nesting() -> Finding {
-    let nested = |(module, ..): &(&str, _, _)| parameter(Path::new(MODULES), module, "nested");
+fn nesting(modules: &Path) -> Finding {
+    let nested = |row: &'static (&str, _, _)| Some((parameter(modules, row.0, "nested")?, row.0));
     match PAGING.iter().find_map(nested) {
-        Some(true) => good("nesting", "on: guests can run guests"),
-        Some(false) => good("nesting", "off"),
+        Some((true, _)) => good("nesting", "on: guests can run guests"),
+        Some((false, module)) => note(
+            "nesting",
+            "off",
+            format!(
+                "for guests that run guests, as root, without guests: rmmod {module} && modprobe {module} nested=1"
+            ),
+        ),
         None => good("nesting", "the modules of KVM do not tell"),
     }
 }
@@ -222,11 +235,33 @@ fn overcommit() -> Finding {
             let amounts = meminfo::host();
             let size = |name| amounts.size(name).map_or(0, |size| size.bytes() >> 20);
             let (limit, committed) = (size("CommitLimit"), size("Committed_AS"));
-            let found = format!("strict: {committed} of {limit} MiB are promised");
-            good("overcommit", found)
+            note(
+                "overcommit",
+                format!("strict: {committed} of {limit} MiB are promised"),
+                "for more guests, as root: sysctl vm.overcommit_ratio=100, or vm.overcommit_memory=0",
+            )
         }
         "1" => good("overcommit", "always: the host promises whatever is asked"),
         _ => good("overcommit", "by estimate: reserve=on can be refused"),
+    }
+}
+
+/// What control groups leave to a guest that is started from here.
+fn limits() -> Finding {
+    let pools = hugepages::pools();
+    let pools = pools.iter().filter_map(|pool| cgroup::huge_pages(pool.page));
+    let limits: Vec<String> = cgroup::memory()
+        .into_iter()
+        .chain(pools)
+        .map(|limit| limit.to_string())
+        .collect();
+    match limits.is_empty() {
+        true => good("limits", "no control group limits memory or huge pages"),
+        false => note(
+            "limits",
+            limits.join("; "),
+            "for larger guests, as root, raise what is in these files",
+        ),
     }
 }
 
@@ -252,8 +287,13 @@ fn may_lock() -> bool {
 
 /// Mappings, of which a guest needs few (sysctl `vm.max_map_count`).
 fn maps() -> Finding {
-    let count = fs::read_to_string("/proc/sys/vm/max_map_count").unwrap_or_default();
-    good("mappings", format!("{} a process", count.trim()))
+    let text = fs::read_to_string("/proc/sys/vm/max_map_count").unwrap_or_default();
+    let found = format!("{} a process", text.trim());
+    match text.trim().parse::<u32>() {
+        // The kernel's default.
+        Ok(count) if count < 65530 => note("mappings", found, "as root: sysctl vm.max_map_count=65530"),
+        _ => good("mappings", found),
+    }
 }
 
 fn waiting() -> Option<Finding> {
@@ -273,60 +313,4 @@ fn waiting() -> Option<Finding> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn every_finding_has_a_line() {
-        let diagnosis = Diagnosis::make();
-        let text = diagnosis.to_string();
-        for subject in ["kvm", "numa", "memory", "thp", "ksm", "overcommit", "lock"] {
-            let lines = text
-                .lines()
-                .filter(|line| line.split_whitespace().nth(1) == Some(subject));
-            assert_eq!(lines.count(), 1, "{subject} in {text}");
-        }
-        assert_eq!(diagnosis.is_fit(), !text.contains("BAD"), "{text}");
-        for finding in &diagnosis.0 {
-            assert_eq!(
-                finding.remedy.is_some(),
-                finding.state == State::Note,
-                "{finding:?}"
-            );
-        }
-    }
-
-    #[test]
-    fn knows_the_kinds_of_paging() {
-        let modules = tempfile::tempdir().unwrap();
-        assert!(paging(modules.path()).contains("do not tell"));
-        let parameters = modules.path().join("kvm_amd/parameters");
-        fs::create_dir_all(&parameters).unwrap();
-        for (value, expected) in [
-            ("1\n", "AMD-V with NPT"),
-            ("Y\n", "AMD-V with NPT"),
-            ("N\n", "AMD-V with NPT switched off"),
-        ] {
-            fs::write(parameters.join("npt"), value).unwrap();
-            assert!(paging(modules.path()).starts_with(expected), "{value}");
-        }
-    }
-
-    #[test]
-    fn what_is_bad_makes_the_machine_unfit() {
-        let bad = Finding {
-            state: State::Bad,
-            ..good("kvm", "no /dev/kvm")
-        };
-        let diagnosis = Diagnosis(vec![
-            good("numa", "one node"),
-            bad,
-            note("ksm", "stopped", "start it"),
-        ]);
-        assert!(!diagnosis.is_fit());
-        assert_eq!(
-            diagnosis.to_string(),
-            "ok    numa        one node\nBAD   kvm         no /dev/kvm\nnote  ksm         stopped\n                  to do: start it\n"
-        );
-    }
-}
+mod tests;
