@@ -15,6 +15,7 @@ pub mod kvm;
 pub mod maps;
 pub mod qmp;
 pub mod swap;
+pub mod terminal;
 pub mod vm;
 
 pub use error::{Error, Result};

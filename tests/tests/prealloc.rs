@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json};
 use tests::harness::backing::{ALL, Backing, HUGE_PAGE};
 use tests::harness::hugepages::ALL_2M;
@@ -57,6 +58,45 @@ fn every_backend_is_preallocated_by_one_option() -> Result<()> {
     let ran = eventually(Duration::from_secs(20), || Ok(kvm::exits(vm.pid())? > 0));
     assert!(matches!(ran, Ok(true)), "{ran:?}");
     vm.kill()
+}
+
+/// A terminal shows how far a start is, and a signal ends it.
+#[test]
+#[ignore = "needs the lab: cargo lab test"]
+fn a_start_shows_how_far_it_is_and_can_be_ended() -> Result<()> {
+    let kind = Backing::HugeMemfd;
+    let _pool = pool(kind, FILLED)?;
+    let launch = Launch::tiny()
+        .arg("-S")
+        .env("BALLAST_FREEZE_AT", "prealloc-half")
+        .terminal();
+    let mut vm = kind.launch(launch, FILLED, ",prealloc=on").start()?;
+    vm.errors.wait_for("frozen at prealloc-half", 0, PATIENCE)?;
+    let shown = vm.errors.text();
+    assert!(
+        shown.contains("mem0 ") && shown.contains("/256.00 MiB "),
+        "{shown:?}"
+    );
+    let pid = Pid::from_raw(i32::try_from(vm.pid()).unwrap_or(0));
+    let send = |signal| pid.map(|pid| kill_process(pid, signal));
+    assert_eq!(send(Signal::INT), Some(Ok(())));
+    // It may not have stopped itself yet.
+    let gone = eventually(PATIENCE, || {
+        send(Signal::CONT);
+        Ok(vm
+            .errors
+            .text()
+            .contains("ballast: the preallocation was cancelled when "))
+    })?;
+    assert!(gone, "{}", vm.errors.text());
+    assert_eq!(vm.wait(PATIENCE)?.code(), Some(1));
+    assert!(
+        vm.errors.text().contains(" of 256 MiB were there"),
+        "{}",
+        vm.errors.text()
+    );
+    assert_eq!(ALL_2M.pages()?.free, (FILLED << 20) / HUGE_PAGE);
+    Ok(())
 }
 
 #[test]

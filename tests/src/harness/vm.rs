@@ -13,7 +13,7 @@ use super::agent::{Agent, BOOT};
 use super::console::{Console, Transcript};
 use super::maps::{self, Mapping};
 use super::qmp::Qmp;
-use super::{Error, Result, names};
+use super::{Error, Result, names, terminal};
 
 /// The environment variable that names the program under test; without it, it is looked for in PATH.
 pub const PROGRAM: &str = "BALLAST";
@@ -33,6 +33,7 @@ pub struct Launch {
     kernel_words: Option<String>,
     qmp: bool,
     reboots: bool,
+    terminal: bool,
 }
 
 impl Launch {
@@ -56,6 +57,7 @@ impl Launch {
             kernel_words: None,
             qmp: false,
             reboots: false,
+            terminal: false,
         }
     }
 
@@ -144,6 +146,13 @@ impl Launch {
         self
     }
 
+    /// With a terminal as standard error.
+    #[must_use]
+    pub fn terminal(mut self) -> Launch {
+        self.terminal = true;
+        self
+    }
+
     /// Starts it.
     pub fn start(self) -> Result<Vm> {
         let directory = tempfile::tempdir().map_err(Error::file("create", Path::new("/tmp")))?;
@@ -166,14 +175,22 @@ impl Launch {
         let first = words.next().unwrap_or_default();
         let mut command = Command::new(&first);
         command.args(words).envs(self.environment);
-        command
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped());
+        command.stdin(Stdio::piped()).stdout(Stdio::piped());
+        let terminal = if self.terminal {
+            let (ours, theirs) = terminal::open()?;
+            command.stderr(theirs);
+            Some(ours)
+        } else {
+            command.stderr(Stdio::piped());
+            None
+        };
         let started = Instant::now();
         let mut child = command.spawn().map_err(|source| run_error(&first, source))?;
-        let (Some(input), Some(output), Some(errors)) =
-            (child.stdin.take(), child.stdout.take(), child.stderr.take())
+        // It holds its end of a terminal open.
+        drop(command);
+        let errors = terminal.map(Transcript::of);
+        let errors = errors.or_else(|| child.stderr.take().map(Transcript::of));
+        let (Some(input), Some(output), Some(errors)) = (child.stdin.take(), child.stdout.take(), errors)
         else {
             return Err(run_error(&first, std::io::Error::other("a pipe is missing")));
         };
@@ -181,7 +198,7 @@ impl Launch {
         Ok(Vm {
             guest: console.transcript.clone(),
             console: Some(console),
-            errors: Transcript::of(errors),
+            errors,
             child,
             started,
             socket,
