@@ -176,13 +176,15 @@ fn memory(swappable: bool) -> Vec<Supply> {
         remedy: remedy.to_owned(),
     };
     let mut supplies = Vec::new();
+    let swap = if swappable {
+        size("SwapFree")
+    } else {
+        ByteSize::ZERO
+    };
+    let with_swap =
+        |left: ByteSize, swap: ByteSize| ByteSize::from_bytes(left.bytes().saturating_add(swap.bytes()));
     if let Some(available) = amounts.size("MemAvailable") {
-        let swap = if swappable {
-            size("SwapFree")
-        } else {
-            ByteSize::ZERO
-        };
-        let left = ByteSize::from_bytes(available.bytes().saturating_add(swap.bytes()));
+        let left = with_swap(available, swap);
         let mut found = format!(
             "{} of {} are available on this host",
             down(available),
@@ -210,14 +212,19 @@ fn memory(swappable: bool) -> Vec<Supply> {
         ));
     }
     if let Some(limit) = cgroup::memory() {
+        let swap = swap.min(cgroup::swap().map_or(swap, |limit| limit.left()));
+        let mut found = format!(
+            "{} of {} are left by {}",
+            down(limit.left()),
+            down(limit.max),
+            limit.file.display()
+        );
+        if swap > ByteSize::ZERO {
+            found = format!("{found}, and {} of swap", down(swap));
+        }
         supplies.push(supply(
-            limit.left(),
-            format!(
-                "{} of {} are left by {}",
-                down(limit.left()),
-                down(limit.max),
-                limit.file.display()
-            ),
+            with_swap(limit.left(), swap),
+            found,
             "make the guest smaller, or raise that limit",
         ));
     }

@@ -1,4 +1,5 @@
-//! The control group of this process, those around it, and their limits (Documentation/admin-guide/cgroup-v2.rst).
+//! The control group of this process, those around it, and their limits (Documentation/admin-guide/cgroup-v2.rst, and
+//! cgroup-v1 beside it).
 
 use std::fmt;
 use std::fs;
@@ -44,30 +45,78 @@ impl fmt::Display for Limit {
 
 /// Of the limits for pages of this size that this process is under, that which leaves least: for pages in use
 /// (`hugetlb.2MB.max`) and for reservations (`hugetlb.2MB.rsvd.max`), of its own group and of those around it. `None` without
-/// any, and without version 2 of control groups.
+/// any.
 #[must_use]
 pub fn huge_pages(page: PageSize) -> Option<Limit> {
-    tightest_pool(&groups(), page)
+    tightest_pool(&Groups::of("hugetlb"), page)
 }
 
 /// Of the limits for memory that is not of a huge page pool (`memory.max`), that which leaves least, as
 /// [`huge_pages`] finds it.
 #[must_use]
 pub fn memory() -> Option<Limit> {
-    tightest_memory(&groups())
+    tightest_memory(&Groups::of("memory"))
 }
 
-/// The group of this process and those around it, innermost first; none without version 2 of control groups.
-fn groups() -> Vec<PathBuf> {
-    groups_in(Path::new(ROOT), &fs::read_to_string(PROC).unwrap_or_default())
+/// Of the limits for what is swapped out (`memory.swap.max`), that which leaves least. Version 1 has none of its own.
+#[must_use]
+pub fn swap() -> Option<Limit> {
+    tightest(&Groups::of("memory"), &["memory.swap"])
 }
 
-fn groups_in(root: &Path, text: &str) -> Vec<PathBuf> {
-    // The group of version 2 has number 0 and no controllers (cgroups(7)).
-    let own = text.lines().find_map(|line| line.strip_prefix("0::/"));
-    let own = own.map(|own| root.join(own)).unwrap_or_default();
-    let around = own.ancestors().take_while(|group| group.starts_with(root));
-    around.map(Path::to_owned).collect()
+/// How a version of control groups calls what it has of each limit.
+#[derive(Debug, PartialEq, Eq)]
+struct Version {
+    max: &'static str,
+    current: &'static str,
+    /// Figures of `memory.stat` that the kernel drops before it refuses memory.
+    droppable: &'static [&'static str],
+}
+
+const V1: Version = Version {
+    max: "limit_in_bytes",
+    current: "usage_in_bytes",
+    droppable: &["total_active_file", "total_inactive_file"],
+};
+const V2: Version = Version {
+    max: "max",
+    current: "current",
+    droppable: &["active_file", "inactive_file", "slab_reclaimable"],
+};
+
+/// The group of this process and those around it, innermost first.
+#[derive(Debug)]
+struct Groups {
+    version: &'static Version,
+    paths: Vec<PathBuf>,
+}
+
+impl Groups {
+    /// Those that have a controller.
+    fn of(controller: &str) -> Self {
+        let text = fs::read_to_string(PROC).unwrap_or_default();
+        Self::find(Path::new(ROOT), &text, controller)
+    }
+
+    /// `text` is that of /proc/self/cgroup (cgroups(7)): the group of version 2 has number 0 and no controllers, and what a
+    /// hierarchy of version 1 controls, that does not.
+    fn find(root: &Path, text: &str, controller: &str) -> Self {
+        let first = text.lines().find_map(|line| {
+            let (_, rest) = line.split_once(':')?;
+            let (controllers, path) = rest.split_once(":/")?;
+            let mut controllers = controllers.split(',');
+            controllers.any(|one| one == controller).then_some(path)
+        });
+        let second = text.lines().find_map(|line| line.strip_prefix("0::/"));
+        let (version, root, own) = match first {
+            Some(own) => (&V1, root.join(controller), Some(own)),
+            None => (&V2, root.to_owned(), second),
+        };
+        let own = own.map(|own| root.join(own)).unwrap_or_default();
+        let around = own.ancestors().take_while(|group| group.starts_with(&root));
+        let paths = around.map(Path::to_owned).collect();
+        Self { version, paths }
+    }
 }
 
 /// A file that tells what is in effect, with its text: of the innermost group that has it, since a group without a controller is
@@ -77,26 +126,35 @@ pub(super) fn effective(name: &str) -> Option<(PathBuf, String)> {
         let file = group.join(name);
         fs::read_to_string(&file).ok().map(|text| (file, text))
     };
-    groups().into_iter().find_map(read)
+    Groups::of("cpuset").paths.into_iter().find_map(read)
 }
 
-fn tightest_pool(groups: &[PathBuf], page: PageSize) -> Option<Limit> {
+fn tightest_pool(groups: &Groups, page: PageSize) -> Option<Limit> {
     let size = match page {
         PageSize::HUGE_2M => "2MB",
         PageSize::HUGE_1G => "1GB",
         _ => return None,
     };
     let names = ["", ".rsvd"].map(|kind| format!("hugetlb.{size}{kind}"));
-    let limits = groups
-        .iter()
-        .flat_map(|group| names.iter().map(|name| limit(group, name)));
-    limits.flatten().min_by_key(Limit::left)
+    tightest(groups, &[&names[0], &names[1]])
 }
 
-fn tightest_memory(groups: &[PathBuf]) -> Option<Limit> {
-    let limits = groups.iter().filter_map(|group| {
-        let mut limit = limit(group, "memory")?;
-        let used = limit.current.bytes().saturating_sub(caches(group));
+fn tightest(groups: &Groups, names: &[&str]) -> Option<Limit> {
+    let pairs = groups
+        .paths
+        .iter()
+        .flat_map(|group| names.iter().map(move |name| (group, name)));
+    let limits = pairs.filter_map(|(group, name)| limit(groups.version, group, name));
+    limits.min_by_key(Limit::left)
+}
+
+fn tightest_memory(groups: &Groups) -> Option<Limit> {
+    let limits = groups.paths.iter().filter_map(|group| {
+        let mut limit = limit(groups.version, group, "memory")?;
+        let used = limit
+            .current
+            .bytes()
+            .saturating_sub(caches(groups.version, group));
         limit.current = ByteSize::from_bytes(used);
         Some(limit)
     });
@@ -104,21 +162,26 @@ fn tightest_memory(groups: &[PathBuf]) -> Option<Limit> {
 }
 
 /// What a group holds of files and other caches, which the kernel drops before it refuses memory.
-fn caches(group: &Path) -> u64 {
+fn caches(version: &Version, group: &Path) -> u64 {
     let text = fs::read_to_string(group.join("memory.stat")).unwrap_or_default();
-    let droppable = ["active_file", "inactive_file", "slab_reclaimable"];
     let figure = |line: &str| {
         let (name, value) = line.split_once(' ')?;
-        droppable.contains(&name).then(|| value.parse::<u64>().ok())?
+        version
+            .droppable
+            .contains(&name)
+            .then(|| value.parse::<u64>().ok())?
     };
     text.lines().filter_map(figure).sum()
 }
 
-/// The limit of one group, where it has one: `max` stands for none.
-fn limit(group: &Path, name: &str) -> Option<Limit> {
-    let file = group.join(format!("{name}.max"));
-    let max = read_number(&file).ok()?;
-    let current = read_number(&group.join(format!("{name}.current"))).ok()?;
+/// Version 1 has more than this where there is no limit, version 2 the word `max`.
+const NO_LIMIT: u64 = 1 << 62;
+
+/// The limit of one group, where it has one.
+fn limit(version: &Version, group: &Path, name: &str) -> Option<Limit> {
+    let file = group.join(format!("{name}.{}", version.max));
+    let max = read_number(&file).ok().filter(|max| *max < NO_LIMIT)?;
+    let current = read_number(&group.join(format!("{name}.{}", version.current))).ok()?;
     Some(Limit {
         file,
         max: ByteSize::from_bytes(max),
