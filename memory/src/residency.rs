@@ -64,7 +64,7 @@ pub(crate) struct Subject<'a> {
 
 /// What the host holds for each of `subjects`.
 ///
-/// The page tables are walked once. What a walk does not tell (merged, swapped) is read from smaps, which costs four times as
+/// The page tables are walked once, where a file in memory does not tell what it holds without that. What a walk does not tell (merged, swapped) is read from smaps, which costs four times as
 /// much, where the kernel's totals say that there is some.
 ///
 /// # Errors
@@ -72,13 +72,14 @@ pub(crate) struct Subject<'a> {
 pub(crate) fn read(subjects: &[Subject<'_>]) -> io::Result<Vec<Residency>> {
     let mappings: Vec<&Mapping> = subjects.iter().map(|subject| subject.mapping).collect();
     let walks = Pagemap::open().and_then(|pagemap| {
-        let walk = |subject: &Subject<'_>| {
-            Walk::take(
+        let walk = |subject: &Subject<'_>| match guess(subject, subjects.len())? {
+            Some(walk) => Ok(walk),
+            None => Walk::take(
                 &pagemap,
                 subject.mapping,
                 subject.backend.page_size(),
                 subjects.len(),
-            )
+            ),
         };
         subjects.iter().map(walk).collect::<io::Result<Vec<Walk>>>()
     });
@@ -98,6 +99,20 @@ pub(crate) fn read(subjects: &[Subject<'_>]) -> io::Result<Vec<Residency>> {
         residency(subject, &walk, smaps)
     })
     .collect()
+}
+
+/// What can be told without a walk: how much a file in memory holds is known, and where it lies is found out from some of its
+/// pages. Not how much of it is in huge pages, nor, where it is locked, how much is mapped.
+fn guess(subject: &Subject<'_>, sharers: usize) -> io::Result<Option<Walk>> {
+    let Subject { backend, mapping, .. } = subject;
+    let Held::InFile(held) = backend.held(mapping)? else {
+        return Ok(None);
+    };
+    let in_base_pages = || meminfo::host().size("ShmemPmdMapped") == Some(ByteSize::ZERO);
+    if backend.page_size().is_huge() || mapping.is_locked() || !in_base_pages() {
+        return Ok(None);
+    }
+    Walk::guess(mapping, held, sharers)
 }
 
 /// What the host holds now for `mapping`, which is `backend`'s; of a file in memory also what is swapped out.

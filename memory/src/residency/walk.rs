@@ -54,6 +54,38 @@ impl Walk {
         seen.walk()
     }
 
+    /// The same of a file in memory that is said to hold `held` bytes in base pages, without a look at which are mapped: places
+    /// all over the mapping are asked for their nodes. `None` where they are too few to tell from: little memory, or a mapping
+    /// that is half empty.
+    ///
+    /// # Errors
+    /// What move_pages(2) says.
+    pub(super) fn guess(mapping: &Mapping, held: ByteSize, sharers: usize) -> io::Result<Option<Self>> {
+        let part = |picks: usize| picks / sharers.clamp(1, 32);
+        let (pages, places) = (held.pages(PageSize::BASE), part(SOME_BASE));
+        if pages <= part(ALL_BASE) as u64 {
+            return Ok(None);
+        }
+        let mut kind = Kind::new(PageSize::BASE, Picks::new(places, places));
+        let all = mapping.len() / kind.page;
+        kind.picks.show(mapping.address(), kind.page, all);
+        kind.pages = pages;
+        let found = kind.places()?.nodes;
+        let count: u64 = found.values().sum();
+        if 2 * count < kind.picks.addresses().len() as u64 {
+            return Ok(None);
+        }
+        let scaled = found
+            .iter()
+            .map(|(node, picks)| (*node, kind.scale(*picks, count)));
+        let mut walk = Self::told(held.bytes(), 0, scaled.collect());
+        for node in walk.nodes.values_mut() {
+            node.transparent_huge = Some(0);
+        }
+        walk.doubt = kind.doubt();
+        Ok(Some(walk))
+    }
+
     /// Only what is mapped.
     ///
     /// # Errors

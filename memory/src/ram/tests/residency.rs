@@ -177,3 +177,37 @@ fn a_sample_costs_much_less_than_reading_smaps_and_numa_maps() {
     println!("20 samples of 256 MiB: {sample:.1} ms; smaps and numa_maps: {files:.1} ms");
     assert!(sample < 0.7 * files, "{sample} of {files} ms");
 }
+
+/// Of a file in memory it is known what it holds, and a walk is only needed where little of it is mapped.
+#[test]
+fn much_memory_of_a_file_is_told_without_a_walk() {
+    let mut filled = spec(MEMFD, 256);
+    (filled.thp, filled.prealloc) = (Thp::Off, Prealloc::On);
+    let ram = open(filled).unwrap();
+    let cost = |count: u32| {
+        let start = spent();
+        for _ in 0..count {
+            let found = ram.residency().unwrap().swap_remove(0);
+            assert_eq!(found.resident, ByteSize::mib(256));
+            let sum: u64 = found.nodes.iter().map(|node| node.bytes.bytes()).sum();
+            assert!(
+                sum.abs_diff(256 * MIB) <= 4096 * found.nodes.len() as u64,
+                "{found:?}"
+            );
+            assert!(!found.nodes_exact && found.transparent_huge == ByteSize::ZERO);
+        }
+        (spent() - start) / f64::from(count)
+    };
+    println!("{:.2} ms a sample of 256 MiB", cost(20));
+    // Three quarters go, and so few places are found that all are looked at.
+    let mapping = &ram.backends()[0].opened.mapping;
+    let most = crate::mapping::Span {
+        offset: 0,
+        len: 192 * MIB,
+    };
+    mapping.advise(most, Advice::DontNeed).unwrap();
+    let found = ram.residency().unwrap().swap_remove(0);
+    assert_eq!(found.resident, ByteSize::mib(256), "the file still has it");
+    let sum: u64 = found.nodes.iter().map(|node| node.bytes.bytes()).sum();
+    assert!(sum <= 64 * MIB && sum > 60 * MIB, "{found:?}");
+}
