@@ -14,4 +14,8 @@ pub enum Action {
     Reset,
     /// The guest asked to be powered off.
     PowerOff,
+    /// The guest's kernel has panicked.
+    Panicked,
+    /// The guest's kernel has panicked, and another one is about to save what it can.
+    CrashLoaded,
 }

@@ -14,6 +14,7 @@ pub mod interrupt;
 pub mod net;
 pub mod pci;
 pub mod power;
+pub mod pvpanic;
 pub mod serial;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;

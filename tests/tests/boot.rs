@@ -23,7 +23,12 @@ fn boots(kernel: &str, memory: &str, processors: u32) -> Result<()> {
 
 fn start(kernel: &str, memory: &str, processors: u32) -> Result<Vm> {
     let launch = Launch::kernel(kernel)
-        .args(["-device", "virtio-balloon-pci,id=balloon0"])
+        .args([
+            "-device",
+            "virtio-balloon-pci,id=balloon0",
+            "-device",
+            "pvpanic-pci",
+        ])
         .qmp();
     launch
         .args(["-m", memory, "-smp", &processors.to_string()])
@@ -95,12 +100,23 @@ fn long_every_kernel_in_the_least_and_the_most_memory() -> Result<()> {
 fn the_guests_kernel_has_nothing_to_complain_about() -> Result<()> {
     for kernel in [names::TINY_ELF, names::STOCK] {
         let mut vm = start(kernel, "256", 2)?;
-        let log = vm.boot()?.exec(SUSPECT)?;
+        let mut agent = vm.boot()?;
+        let log = agent.exec(SUSPECT)?;
         // Not everything over the serial port: each of its bytes is an exit of the guest.
         let lines = log.lines().next().and_then(|first| first.trim().parse().ok());
         assert!(lines.is_some_and(|lines: u32| lines > 50), "{kernel}: {log}");
         let complaints = complaints(&log, &allowed(ALLOWED));
         assert!(complaints.is_empty(), "{kernel}: {complaints:#?}");
+        if kernel == names::STOCK {
+            // Now it has.
+            let mut qmp = vm.qmp()?;
+            agent.console.send("exec echo c > /proc/sysrq-trigger")?;
+            let panicked = qmp.wait_event("GUEST_PANICKED", END)?;
+            assert_eq!(panicked["data"]["action"], "poweroff");
+            let event = qmp.wait_event("SHUTDOWN", END)?;
+            assert_eq!(event["data"]["reason"], "guest-panic");
+            ended_well(&mut vm)?;
+        }
     }
     Ok(())
 }

@@ -331,7 +331,7 @@ fn add_balloon(
         ram.clone(),
         Box::new(move |told| news.send(News::Balloon(told))),
     )?;
-    slots.add(Box::new(balloon))?;
+    slots.add_virtio(Box::new(balloon))?;
     Ok(Some(handle))
 }
 

@@ -16,6 +16,7 @@ use self::channel::{MonitorArg, QmpArg, SerialArg};
 use self::device::DeviceArg;
 use self::disk::DriveArg;
 use self::habits::Habits;
+use self::lifecycle::ActionArg;
 use self::memory_options::{MachineArg, ObjectArg, OvercommitArg};
 use self::net::NetdevArg;
 use self::numa_options::NumaArg;
@@ -30,6 +31,7 @@ pub mod general;
 pub mod habits;
 mod help;
 pub mod keyval;
+pub mod lifecycle;
 pub mod memory_options;
 mod near;
 pub mod net;
@@ -143,6 +145,10 @@ pub struct Args {
     #[arg(long, help_heading = "Guest")]
     pub no_reboot: bool,
 
+    /// What becomes of the machine when its guest resets, or its kernel panics; default: see below
+    #[arg(long, value_name = "EVENT=ACTION,…", value_parser = lifecycle::action, help_heading = "Guest")]
+    pub action: Vec<ActionArg>,
+
     /// Machine-wide settings; default: none of them
     #[arg(long, alias = "M", value_name = "[type=]TYPE,PROPERTY=VALUE,…", value_parser = memory_options::machine,
           help_heading = "Guest")]
@@ -188,9 +194,14 @@ pub struct Args {
     #[arg(long, value_name = "DRIVER,…", value_parser = device::device, help_heading = "Devices and control")]
     pub device: Vec<DeviceArg>,
 
-    /// Where the first serial port goes: stdio, none, or file:PATH (,, in PATH is a comma); default: stdio, or none where
-    /// the monitor has stdio
-    #[arg(long, value_name = "stdio|none|file:PATH", value_parser = channel::serial, help_heading = "Devices and control")]
+    /// Serial port and monitor share the terminal, as with -serial mon:stdio, where neither is given another place; default:
+    /// the terminal is the serial port's alone
+    #[arg(long, help_heading = "Devices and control")]
+    pub nographic: bool,
+
+    /// Where the first serial port goes: stdio, mon:stdio (shared with the monitor: Ctrl-A H says how), none, or file:PATH
+    /// (,, in PATH is a comma); default: stdio, or none where the monitor has stdio
+    #[arg(long, value_name = "stdio|mon:stdio|none|file:PATH", value_parser = channel::serial, help_heading = "Devices and control")]
     pub serial: Vec<SerialArg>,
 
     /// Monitor for people: stdio, none, or a socket; default: none
@@ -201,6 +212,15 @@ pub struct Args {
     /// Monitor for programs, in QMP, on a socket. Repeatable; default: none
     #[arg(long, value_name = "unix:PATH,…", value_parser = channel::qmp, help_heading = "Devices and control")]
     pub qmp: Vec<QmpArg>,
+
+    /// Go on in the background once the guest is about to run: what goes wrong before that is said, and told by the exit
+    /// status; needs a -serial or -monitor that is not the terminal's; default: in the foreground
+    #[arg(long, help_heading = "Devices and control")]
+    pub daemonize: bool,
+
+    /// Keep the process id in this file while Ballast runs, and start no second one with it; default: none
+    #[arg(long, value_name = "FILE", help_heading = "Devices and control")]
+    pub pidfile: Option<PathBuf>,
 
     /// Say what was asked of each backend and what took effect; default: only warnings
     #[arg(long, alias = "v", help_heading = "Devices and control")]

@@ -13,6 +13,7 @@ use self::numa_plan::NumaPlan;
 use crate::budget::BudgetCheck;
 use crate::cli::Args;
 use crate::cli::channel::{MonitorArg, QmpArg, SerialArg};
+use crate::cli::lifecycle::PanicAction;
 use crate::machine::VcpuPlace;
 use crate::topology::Topology;
 
@@ -62,6 +63,17 @@ pub enum Error {
     /// Serial port and monitor both want the terminal.
     #[error("-serial stdio and -monitor stdio cannot share the terminal; give one of them another place")]
     StdioTwice,
+    /// The monitor is to be at two places.
+    #[error(
+        "-serial mon:stdio has the monitor on the terminal, and -monitor elsewhere; -serial stdio leaves it there"
+    )]
+    SharedAlone,
+    /// The terminal is left, and something is to be on it.
+    #[error("-daemonize leaves the terminal, and {option} stdio is on it; give it another place")]
+    DaemonStdio {
+        /// The option.
+        option: &'static str,
+    },
     /// Two sockets with one path.
     #[error("the socket '{}' is used twice", path.display())]
     SocketTwice {
@@ -88,6 +100,8 @@ pub enum MonitorSpec {
     None,
     /// On the terminal.
     Stdio,
+    /// On the terminal, which it shares with the serial port.
+    Shared,
     /// On a unix socket.
     Unix(PathBuf),
 }
@@ -160,8 +174,14 @@ pub struct Config {
     pub devices: Vec<DeviceSpec>,
     /// A reset is the end.
     pub no_reboot: bool,
+    /// What follows a panic of the guest's kernel.
+    pub on_panic: PanicAction,
     /// Let no vCPU run before `cont`.
     pub start_paused: bool,
+    /// Go on in the background.
+    pub daemonize: bool,
+    /// Where the process id is to stand.
+    pub pid_file: Option<PathBuf>,
     /// Say more.
     pub verbose: bool,
     /// What is strange but not wrong, for a person; to be printed before the start.
@@ -176,17 +196,33 @@ impl Config {
         let nodes = numa_plan::plan(&args.numa, topology)?;
         let devices = device_plan::plan(&args, &mut warnings)?;
         let memory = memory_plan::plan(&args, &nodes.nodes, &mut warnings)?;
-        let monitor = match only("-monitor", "monitor", args.monitor)? {
-            None | Some(MonitorArg::None) => MonitorSpec::None,
-            Some(MonitorArg::Stdio) => MonitorSpec::Stdio,
-            Some(MonitorArg::Unix(path)) => MonitorSpec::Unix(path),
+        let monitor = only("-monitor", "monitor", args.monitor)?;
+        let serial = only("-serial", "serial port", args.serial)?;
+        let serial = match args.nographic && serial.is_none() && monitor.is_none() {
+            true => Some(SerialArg::Shared),
+            false => serial,
         };
-        let serial = match (only("-serial", "serial port", args.serial)?, &monitor) {
-            (Some(SerialArg::Stdio), MonitorSpec::Stdio) => return Err(Error::StdioTwice),
+        let monitor = match (monitor, &serial) {
+            (Some(MonitorArg::Stdio), Some(SerialArg::Stdio)) => return Err(Error::StdioTwice),
+            (None | Some(MonitorArg::Stdio), Some(SerialArg::Shared)) => MonitorSpec::Shared,
+            (Some(_), Some(SerialArg::Shared)) => return Err(Error::SharedAlone),
+            (None | Some(MonitorArg::None), _) => MonitorSpec::None,
+            (Some(MonitorArg::Stdio), _) => MonitorSpec::Stdio,
+            (Some(MonitorArg::Unix(path)), _) => MonitorSpec::Unix(path),
+        };
+        let serial = match (serial, &monitor) {
             (Some(SerialArg::None), _) | (None, MonitorSpec::Stdio) => SerialSpec::None,
+            (None, _) if args.daemonize => SerialSpec::None,
             (Some(SerialArg::File(path)), _) => SerialSpec::File(path),
-            (Some(SerialArg::Stdio) | None, _) => SerialSpec::Stdio,
+            (Some(SerialArg::Stdio | SerialArg::Shared) | None, _) => SerialSpec::Stdio,
         };
+        let on_terminal = [
+            ("-serial", serial == SerialSpec::Stdio),
+            ("-monitor", monitor == MonitorSpec::Stdio),
+        ];
+        if let Some((option, _)) = on_terminal.iter().find(|(_, is)| *is && args.daemonize) {
+            return Err(Error::DaemonStdio { option });
+        }
         let qmp: Vec<_> = args
             .qmp
             .into_iter()
@@ -223,8 +259,21 @@ impl Config {
             qmp,
             balloon,
             devices: devices.devices,
-            no_reboot: args.no_reboot,
+            no_reboot: args
+                .action
+                .iter()
+                .rev()
+                .find_map(|action| action.no_reboot)
+                .unwrap_or(args.no_reboot),
+            on_panic: args
+                .action
+                .iter()
+                .rev()
+                .find_map(|action| action.panic)
+                .unwrap_or_default(),
             start_paused: args.start_paused,
+            daemonize: args.daemonize,
+            pid_file: args.pidfile,
             verbose: args.verbose,
             warnings,
         })

@@ -112,7 +112,9 @@ impl Control {
     pub fn bind(config: &Config) -> Result<Control, Error> {
         let listeners = Listeners::bind(config, FIRST_LISTENER)?;
         let terminal = match config.monitor {
-            MonitorSpec::Stdio => Some(Terminal::new().map_err(prepare("the terminal"))?),
+            MonitorSpec::Stdio | MonitorSpec::Shared => {
+                Some(Terminal::new().map_err(prepare("the terminal"))?)
+            }
             MonitorSpec::None | MonitorSpec::Unix(_) => None,
         };
         let epoll = epoll::create(epoll::CreateFlags::CLOEXEC).map_err(prepare("epoll"))?;
@@ -125,7 +127,7 @@ impl Control {
             clients: BTreeMap::new(),
             next_client: FIRST_CLIENT,
             limits: Limits::default(),
-            greeted: terminal.is_none(),
+            greeted: config.monitor != MonitorSpec::Stdio,
             terminal,
         };
         control.watch(&control.wake, WAKE).map_err(prepare("epoll"))?;
@@ -191,6 +193,21 @@ impl Control {
     /// Answers the requests that waited for a sample of what the host holds.
     pub fn sampled(&mut self, target: &mut dyn Target) {
         self.answer_late(target, |wait| wait.awaited == Awaited::Sample);
+    }
+
+    /// Shows something on the terminal that the monitor has.
+    pub fn show(&self, text: &str) {
+        if let Some(terminal) = &self.terminal {
+            terminal.say(text.to_owned());
+        }
+    }
+
+    /// The user turns to the monitor on a terminal that it shares.
+    pub fn focus(&self) {
+        self.show("\n");
+        if let Some(terminal) = &self.terminal {
+            terminal.greet();
+        }
     }
 
     /// Takes what was typed at the monitor on the terminal.

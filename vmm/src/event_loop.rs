@@ -13,6 +13,7 @@ use crate::control::Control;
 use crate::host::bus_error::BusErrors;
 use crate::host::signals::EndingSignals;
 use crate::host::terminal::RawTerminal;
+use crate::keys::{self, Keys, Typed};
 use crate::machine::{Machine, Outcome};
 use crate::news::{News, NewsReceiver};
 
@@ -43,11 +44,12 @@ enum Source {
 }
 
 /// Who gets what is typed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 enum StdinUser {
     Nobody,
     Serial,
     Monitor,
+    Both(Keys),
 }
 
 /// Everything that the main thread owns.
@@ -76,12 +78,14 @@ impl MainLoop {
         bus_errors: BusErrors,
     ) -> Result<MainLoop, Error> {
         let stdin = match (&config.serial, &config.monitor) {
+            (_, MonitorSpec::Shared) => StdinUser::Both(Keys::default()),
             (SerialSpec::Stdio, _) => StdinUser::Serial,
             (_, MonitorSpec::Stdio) => StdinUser::Monitor,
             _ => StdinUser::Nobody,
         };
         let terminal = match stdin {
-            StdinUser::Serial => RawTerminal::new().map_err(Error::Terminal)?,
+            StdinUser::Serial => RawTerminal::new(true).map_err(Error::Terminal)?,
+            StdinUser::Both(_) => RawTerminal::new(false).map_err(Error::Terminal)?,
             StdinUser::Monitor | StdinUser::Nobody => None,
         };
         Ok(MainLoop {
@@ -133,7 +137,11 @@ impl MainLoop {
                 tracing::debug!("stdin has ended");
                 ignore_stdin(ops);
             }
-            Ok(length) => match self.stdin {
+            Ok(length) => match &mut self.stdin {
+                StdinUser::Both(keys) => {
+                    let typed = keys.typed(&chunk[..length]);
+                    typed.into_iter().for_each(|typed| self.shared_input(&typed));
+                }
                 StdinUser::Serial => {
                     let taken = self.machine.serial().input(&chunk[..length]);
                     if taken < length {
@@ -149,6 +157,24 @@ impl MainLoop {
                 tracing::warn!("cannot read stdin: {error}");
                 ignore_stdin(ops);
             }
+        }
+    }
+
+    /// What was typed at a terminal that serial port and monitor share. It is listened to always, or nobody could switch; so
+    /// what a guest that reads nothing has no room for is lost.
+    fn shared_input(&mut self, typed: &Typed) {
+        match typed {
+            Typed::Serial(bytes) => {
+                let taken = self.machine.serial().input(bytes);
+                if taken < bytes.len() {
+                    tracing::debug!("{} bytes typed are lost", bytes.len() - taken);
+                }
+            }
+            Typed::Monitor(line) => self.control.monitor_stdin(line, &mut self.machine),
+            Typed::Echo(text) => self.control.show(text),
+            Typed::Focus => self.control.focus(),
+            Typed::Help => self.control.show(keys::HELP),
+            Typed::Quit => self.machine.quit(),
         }
     }
 
@@ -185,9 +211,8 @@ impl MutEventSubscriber for MainLoop {
                 }
             }
             source if source == Source::Signals as u32 => {
-                while let Some(signal) = self.signals.take() {
-                    tracing::debug!("signal {signal}");
-                    self.machine.end_by_signal();
+                while let Some(ending) = self.signals.take() {
+                    self.machine.end_by_signal(ending);
                 }
             }
             source if source == Source::BusError as u32 => {

@@ -17,6 +17,7 @@ pub mod event_loop;
 pub mod gate;
 pub mod host;
 pub mod image;
+pub mod keys;
 pub mod kvm;
 pub mod machine;
 pub mod misplaced;

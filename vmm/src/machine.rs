@@ -12,6 +12,7 @@ use memory::ram::{PreallocListener, PreallocReport, Ram};
 use memory::size::ByteSize;
 
 use crate::build::{self, Parts};
+use crate::cli::lifecycle::PanicAction;
 use crate::config::Config;
 use crate::control::block_report::Disk;
 use crate::control::event::{Event, ShutdownReason};
@@ -29,6 +30,7 @@ use crate::vcpu_thread::VcpuThreads;
 use reset::Reset;
 
 mod end;
+mod panic;
 mod reset;
 
 mod trouble;
@@ -102,7 +104,10 @@ pub struct Machine {
     reset: Option<Reset>,
     /// Whether a reset is one, and not the end.
     reboots: bool,
+    on_panic: PanicAction,
     triple_faults: u32,
+    /// A signal has had the power button pressed.
+    asked_to_end: bool,
     news: NewsSender,
     threads: VcpuThreads,
     parts: Parts,
@@ -145,7 +150,9 @@ impl Machine {
             attended: config.is_attended(),
             reset: None,
             reboots: !config.no_reboot,
+            on_panic: config.on_panic,
             triple_faults: 0,
+            asked_to_end: false,
             news: news.clone(),
             threads,
             sampler: Sampler::new(parts.ram.clone(), parts.balloon.clone(), news.clone()),
@@ -242,6 +249,7 @@ impl Machine {
         match news {
             News::GuestReset => self.guest_reset(),
             News::TripleFault { vcpu } => self.triple_fault(vcpu),
+            News::GuestPanicked { crash_loaded } => self.guest_panicked(crash_loaded),
             News::Reset(result) => self.finish_reset(result),
             News::GuestPowerOff => self.shut_down(Outcome::Ended, true, ShutdownReason::GuestShutdown),
             News::Starved(starvation) => self.starve(starvation),

@@ -13,7 +13,9 @@ use vmm::control::Control;
 use vmm::doctor::Diagnosis;
 use vmm::event_loop::MainLoop;
 use vmm::host::bus_error::BusErrors;
+use vmm::host::daemon::{self, Daemon, Side};
 use vmm::host::footprint;
+use vmm::host::pid_file::PidFile;
 use vmm::host::signals::EndingSignals;
 use vmm::machine::{Machine, Outcome};
 use vmm::news;
@@ -54,11 +56,27 @@ fn run(args: cli::Args) -> ExitCode {
         Ok(config) => config,
         Err(error) => return report(&error, NOT_STARTED),
     };
+    let daemon = match config.daemonize.then(daemon::split).transpose() {
+        Ok(Some(Side::Left(code))) => return ExitCode::from(code),
+        Ok(Some(Side::Daemon(daemon))) => Some(daemon),
+        Ok(None) => None,
+        Err(error) => return report(&error, NOT_STARTED),
+    };
     start_log(config.verbose);
     for warning in &config.warnings {
         eprintln!("ballast: warning: {warning}");
     }
-    let main_loop = match prepare(&config) {
+    // Taken away when all is over.
+    let pid_file = config.pid_file.as_deref().map(PidFile::create).transpose();
+    let _pid_file = match pid_file {
+        Ok(file) => file,
+        Err(error) => return report(&error, NOT_STARTED),
+    };
+    let left = prepare(&config).and_then(|main_loop| {
+        daemon.map_or(Ok(()), Daemon::leave)?;
+        Ok(main_loop)
+    });
+    let main_loop = match left {
         Ok(main_loop) => main_loop,
         Err(error) => return report(&*error, NOT_STARTED),
     };

@@ -23,6 +23,11 @@ pub enum News {
         /// Index of the vCPU.
         vcpu: u8,
     },
+    /// The guest's kernel has panicked; or it has, and another one that it kept is about to run.
+    GuestPanicked {
+        /// There is another one.
+        crash_loaded: bool,
+    },
     /// The guest turned itself off.
     GuestPowerOff,
     /// A vCPU or a device needs a page that the host cannot supply.
@@ -50,6 +55,7 @@ impl News {
         match self {
             News::GuestReset
             | News::TripleFault { .. }
+            | News::GuestPanicked { .. }
             | News::GuestPowerOff
             | News::Starved(_)
             | News::VcpuFailed { .. } => true,

@@ -13,13 +13,15 @@ pub enum RunState {
     Paused,
     /// Stopped because the host could not supply a page of guest memory; `cont` tries again.
     MemoryStarved,
+    /// Stopped because the guest's kernel panicked; `cont` lets it go on.
+    GuestPanicked,
     /// KVM could not go on with a vCPU.
     InternalError,
     /// The guest has ended.
     Shutdown,
 }
 
-use RunState::{InternalError, MemoryStarved, Paused, Prelaunch, Running, Shutdown};
+use RunState::{GuestPanicked, InternalError, MemoryStarved, Paused, Prelaunch, Running, Shutdown};
 
 /// Every change of state there is; anything else is refused.
 const TRANSITIONS: &[(RunState, RunState)] = &[
@@ -27,6 +29,7 @@ const TRANSITIONS: &[(RunState, RunState)] = &[
     (Prelaunch, Shutdown),
     (Running, Paused),
     (Running, MemoryStarved),
+    (Running, GuestPanicked),
     (Running, InternalError),
     (Running, Shutdown),
     (Paused, Running),
@@ -34,6 +37,8 @@ const TRANSITIONS: &[(RunState, RunState)] = &[
     (Paused, MemoryStarved),
     (Paused, InternalError),
     (Paused, Shutdown),
+    (GuestPanicked, Running),
+    (GuestPanicked, Shutdown),
     (MemoryStarved, Running),
     (MemoryStarved, Shutdown),
     (InternalError, Shutdown),
@@ -53,6 +58,7 @@ impl RunState {
             Running => "running",
             Paused => "paused",
             MemoryStarved => "io-error",
+            GuestPanicked => "guest-panicked",
             InternalError => "internal-error",
             Shutdown => "shutdown",
         }

@@ -196,6 +196,8 @@ fn run_guest(index: u8, vcpu: &mut Vcpu) -> Option<News> {
             Exit::Continue | Exit::Action(Action::None) => continue,
             Exit::Interrupted => return None,
             Exit::Action(Action::Reset) => News::GuestReset,
+            Exit::Action(Action::Panicked) => News::GuestPanicked { crash_loaded: false },
+            Exit::Action(Action::CrashLoaded) => News::GuestPanicked { crash_loaded: true },
             Exit::TripleFault => News::TripleFault { vcpu: index },
             Exit::Action(Action::PowerOff) => News::GuestPowerOff,
             Exit::MissingMemory(address) => News::Starved(Starvation::new(Witness::Vcpu(index), address)),

@@ -12,9 +12,10 @@ use super::stock::Stock;
 use super::{Error, Result, debian, elf, process};
 
 /// Modules that a guest under the stock kernel loads.
-const MODULES: [&str; 8] = [
+const MODULES: [&str; 9] = [
     "virtio_pci",
     "virtio_balloon",
+    "pvpanic_pci",
     "virtio_mem",
     "virtio_rng",
     "virtio_blk",

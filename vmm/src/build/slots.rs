@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use devices::fault::Faults;
 use devices::pci::PciRoot;
+use devices::pvpanic::PvPanic;
 use devices::virtio::VirtioDevice;
 use devices::virtio::blk::Blk;
 use devices::virtio::net::Net;
@@ -22,7 +23,7 @@ use crate::control::block_report::Disk;
 use crate::host::tap::{Tap, TapError};
 use crate::image::{self, Opened};
 use crate::kvm::vm::Vm;
-use crate::platform::Platform;
+use crate::platform::{Place, Platform};
 
 /// Why a device has nothing to work with.
 #[derive(Debug, thiserror::Error)]
@@ -62,13 +63,25 @@ pub(super) struct Slots<'a> {
 }
 
 impl Slots<'_> {
-    /// Puts `device` into the next slot.
-    pub(super) fn add(&mut self, device: Box<dyn VirtioDevice>) -> Result<(), Error> {
-        let vectors = device.description().vectors();
-        let place = self
-            .places
-            .place(vectors, self.vm.routes())
-            .map_err(super::device("PCI device"))?;
+    /// Puts a device into the next slot.
+    pub(super) fn add(&mut self, device: Ready) -> Result<(), Error> {
+        match device {
+            Ready::Virtio(device) => self.add_virtio(device),
+            Ready::PvPanic => {
+                let place = self.place(0)?;
+                Ok(self.pci.add(place.slot, Arc::new(PvPanic::new(place.bar)))?)
+            }
+        }
+    }
+
+    fn place(&mut self, vectors: usize) -> Result<Place, Error> {
+        let place = self.places.place(vectors, self.vm.routes());
+        place.map_err(super::device("PCI device"))
+    }
+
+    /// Puts `device` behind the registers of virtio, and into the next slot.
+    pub(super) fn add_virtio(&mut self, device: Box<dyn VirtioDevice>) -> Result<(), Error> {
+        let place = self.place(device.description().vectors())?;
         let function = VirtioPci::new(
             device,
             self.ram.clone(),
@@ -82,9 +95,18 @@ impl Slots<'_> {
     }
 }
 
+/// A device that has what it works with, and no place yet.
+pub(super) enum Ready {
+    /// One with rings and a worker.
+    Virtio(Box<dyn VirtioDevice>),
+    /// One that is registers only.
+    PvPanic,
+}
+
 /// Opens what a device needs, and makes it; disks are told to `disks` too.
-pub(super) fn make(spec: &DeviceSpec, disks: &mut Vec<Disk>) -> Result<Box<dyn VirtioDevice>, Error> {
+pub(super) fn make(spec: &DeviceSpec, disks: &mut Vec<Disk>) -> Result<Ready, Error> {
     match spec {
+        DeviceSpec::PvPanic { .. } => Ok(Ready::PvPanic),
         DeviceSpec::Blk { spec, drive } => {
             let Opened { image, backing } = image::open(drive)?;
             let size = image.size();
@@ -96,7 +118,7 @@ pub(super) fn make(spec: &DeviceSpec, disks: &mut Vec<Disk>) -> Result<Box<dyn V
                 backing,
                 handle,
             });
-            Ok(Box::new(blk))
+            Ok(Ready::Virtio(Box::new(blk)))
         }
         DeviceSpec::Net { spec, netdev } => {
             let tap = Tap::open(&netdev.interface).map_err(|source| OpenError::Network {
@@ -104,12 +126,12 @@ pub(super) fn make(spec: &DeviceSpec, disks: &mut Vec<Disk>) -> Result<Box<dyn V
                 source,
             })?;
             let net = Net::new(spec.clone(), Box::new(tap)).map_err(device("network card"))?;
-            Ok(Box::new(net))
+            Ok(Ready::Virtio(Box::new(net)))
         }
         DeviceSpec::Rng { spec, source } => {
             let source = open_entropy(&source.entropy)?;
             let rng = Rng::new(spec.clone(), source).map_err(device("entropy device"))?;
-            Ok(Box::new(rng))
+            Ok(Ready::Virtio(Box::new(rng)))
         }
     }
 }

@@ -11,6 +11,8 @@ use super::value::ValueError;
 pub enum SerialArg {
     /// The terminal.
     Stdio,
+    /// The terminal, which the monitor shares.
+    Shared,
     /// Nowhere.
     None,
     /// A file, which is emptied first.
@@ -35,14 +37,15 @@ pub struct QmpArg {
     pub path: PathBuf,
 }
 
-/// `-serial stdio|none|file:PATH`.
+/// `-serial stdio|mon:stdio|none|file:PATH`.
 pub fn serial(text: &str) -> Result<SerialArg, ValueError> {
     match text {
         "stdio" => Ok(SerialArg::Stdio),
+        "mon:stdio" => Ok(SerialArg::Shared),
         "none" => Ok(SerialArg::None),
         _ => match text.strip_prefix("file:").map(|path| path.replace(",,", ",")) {
             Some(path) if !path.is_empty() => Ok(SerialArg::File(PathBuf::from(path))),
-            _ => Err(not_accepted(text, "stdio, none, file:PATH")),
+            _ => Err(not_accepted(text, "stdio, mon:stdio, none, file:PATH")),
         },
     }
 }
@@ -99,6 +102,7 @@ mod tests {
     #[test]
     fn reads_where_things_go() {
         assert_eq!(serial("stdio"), Ok(SerialArg::Stdio));
+        assert_eq!(serial("mon:stdio"), Ok(SerialArg::Shared));
         assert_eq!(serial("none"), Ok(SerialArg::None));
         assert_eq!(serial("file:/tmp/a,,b"), Ok(SerialArg::File("/tmp/a,b".into())));
         assert_eq!(monitor("stdio"), Ok(MonitorArg::Stdio));
@@ -112,7 +116,7 @@ mod tests {
 
     #[test]
     fn refuses_what_it_cannot_do() {
-        for wrong in ["", "file:", "pty", "mon:stdio"] {
+        for wrong in ["", "file:", "pty", "mon:pty"] {
             serial(wrong).unwrap_err();
         }
         for wrong in [

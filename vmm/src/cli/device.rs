@@ -7,7 +7,7 @@ use memory::size::{ByteSize, SizeUnit};
 use super::disk::{self, BlkArg};
 use super::keyval;
 use super::net::{self, NetArg};
-use super::properties::devices::{BALLOON, BLK, RNG};
+use super::properties::devices::{BALLOON, BLK, PVPANIC, RNG};
 use super::properties::net::NET;
 use super::properties::{Family, Properties};
 use super::rng::{self, RngArg};
@@ -48,6 +48,8 @@ pub enum DeviceArg {
     Blk(BlkArg),
     /// `virtio-net-pci`.
     Net(NetArg),
+    /// `pvpanic-pci`, with its `id=`.
+    PvPanic(Option<String>),
 }
 
 /// A device that there is: its properties, QEMU's other name for it, and what makes an argument of it.
@@ -69,6 +71,9 @@ const DRIVERS: &[Driver] = &[
     }),
     (&NET, "virtio-net", |properties| {
         net::device(properties).map(DeviceArg::Net)
+    }),
+    (&PVPANIC, "pvpanic-pci", |properties| {
+        properties.id("id").map(DeviceArg::PvPanic)
     }),
 ];
 

@@ -15,9 +15,6 @@ pub struct Habits {
     /// There are no default devices; default: none
     #[arg(long, help_heading = "Accepted, changes nothing")]
     pub nodefaults: bool,
-    /// There is no graphics; default: none
-    #[arg(long, help_heading = "Accepted, changes nothing")]
-    pub nographic: bool,
     /// There is no display; default: none
     #[arg(long, value_name = "none", value_parser = ["none"], help_heading = "Accepted, changes nothing")]
     pub display: Option<String>,

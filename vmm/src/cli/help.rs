@@ -50,6 +50,10 @@ pub(super) const EXAMPLES: &[(&str, &str)] = &[
         "ballast run -kernel bzImage -netdev tap,id=lan,ifname=tap0,script=no -device virtio-net-pci,netdev=lan",
     ),
     (
+        "In the background, ended in peace by 'kill $(cat guest.pid)':",
+        "ballast run -daemonize -pidfile guest.pid -serial file:console.log -kernel bzImage",
+    ),
+    (
         "Random numbers of a device, 1 KiB a second at most:",
         "ballast run -kernel bzImage -object rng-random,id=hw,filename=/dev/hwrng \
          -device virtio-rng-pci,rng=hw,max-bytes=1024,period=1000",

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use ::memory::size::{ByteSize, SizeUnit};
 
-use self::devices::{BALLOON, BLK, DRIVE, RNG, RNG_BUILTIN, RNG_RANDOM};
+use self::devices::{BALLOON, BLK, DRIVE, PVPANIC, RNG, RNG_BUILTIN, RNG_RANDOM};
 use self::memory::{
     BACKEND_FILE, BACKEND_MEMFD, BACKEND_RAM, MACHINE, NUMA_CPU, NUMA_DIST, NUMA_NODE, OVERCOMMIT, RAM,
 };
@@ -114,6 +114,18 @@ pub const NAME: Family = Family {
     ]],
 };
 
+/// `-action`.
+#[rustfmt::skip]
+pub const ACTION: Family = Family {
+    option: "action",
+    owner: "-action",
+    rows: &[&[
+        row("reboot", "reset|shutdown", "reset", "", "after a reset: start again, or end as with -no-reboot", "shutdown"),
+        row("shutdown", "poweroff", "poweroff", "", "after a power-off: end", "poweroff"),
+        row("panic", "shutdown|exit-failure|pause|none", "shutdown", "", "after a panic that pvpanic tells: end, end with 2, stop, go on", "pause"),
+    ]],
+};
+
 /// `-monitor unix:…`.
 pub const MONITOR_SOCKET: Family = Family {
     option: "monitor",
@@ -132,6 +144,7 @@ pub const FAMILIES: &[&Family] = &[
     &RAM,
     &SMP,
     &NAME,
+    &ACTION,
     &MACHINE,
     &OVERCOMMIT,
     &NUMA_NODE,
@@ -148,6 +161,7 @@ pub const FAMILIES: &[&Family] = &[
     &BLK,
     &NETDEV,
     &NET,
+    &PVPANIC,
     &MONITOR_SOCKET,
     &QMP_SOCKET,
 ];

@@ -223,6 +223,7 @@ fn every_property_is_in_the_help_and_is_accepted() {
                 "tap" => ("tap,", "id=n,ifname=tap0,script=no,"),
                 "-drive" => ("", "file=x,format=raw,"),
                 "virtio-rng-pci" => ("virtio-rng-pci,", ""),
+                "pvpanic-pci" => ("pvpanic-pci,", ""),
                 "rng-random" => ("rng-random,", "id=r,"),
                 "rng-builtin" => ("rng-builtin,", ""),
                 "node" => ("node,", ""),

@@ -91,6 +91,11 @@ pub enum DeviceSpec {
         /// Its network.
         netdev: NetdevArg,
     },
+    /// `pvpanic-pci`.
+    PvPanic {
+        /// Its name.
+        id: String,
+    },
 }
 
 /// An image that a disk has.
@@ -130,7 +135,9 @@ pub(super) fn plan(args: &Args, warnings: &mut Vec<String>) -> Result<Plan, supe
     for device in args.device.iter().cloned() {
         match device {
             DeviceArg::Balloon(arg) => balloons.push(arg),
-            other @ (DeviceArg::Rng(_) | DeviceArg::Blk(_) | DeviceArg::Net(_)) => others.push(other),
+            other @ (DeviceArg::Rng(_) | DeviceArg::Blk(_) | DeviceArg::Net(_) | DeviceArg::PvPanic(_)) => {
+                others.push(other);
+            }
         }
     }
     let balloon = only("-device virtio-balloon-pci", "balloon", balloons)?;
@@ -160,6 +167,9 @@ pub(super) fn plan(args: &Args, warnings: &mut Vec<String>) -> Result<Plan, supe
             DeviceArg::Rng(arg) => devices.push(rng(arg, &sources, &mut taken)?),
             DeviceArg::Blk(arg) => devices.push(blk(arg, &drives, queues, &mut taken)?),
             DeviceArg::Net(arg) => devices.push(networks.card(arg, &mut taken)?),
+            DeviceArg::PvPanic(id) => devices.push(DeviceSpec::PvPanic {
+                id: name(id, "pvpanic", &mut taken),
+            }),
         }
     }
     warnings.extend(networks.unused());
@@ -193,6 +203,7 @@ fn id(device: &DeviceArg) -> Option<&str> {
         DeviceArg::Rng(arg) => arg.id.as_deref(),
         DeviceArg::Blk(arg) => arg.id.as_deref(),
         DeviceArg::Net(arg) => arg.id.as_deref(),
+        DeviceArg::PvPanic(id) => id.as_deref(),
     }
 }
 

@@ -67,7 +67,7 @@ impl<'a> Networks<'a> {
         }
         let given = devices.iter().filter_map(|device| match device {
             DeviceArg::Net(arg) => arg.mac,
-            DeviceArg::Balloon(_) | DeviceArg::Rng(_) | DeviceArg::Blk(_) => None,
+            DeviceArg::Balloon(_) | DeviceArg::Rng(_) | DeviceArg::Blk(_) | DeviceArg::PvPanic(_) => None,
         });
         Ok(Networks {
             networks,

@@ -338,7 +338,7 @@ fn gives_devices_names_and_sources() {
     let rngs: Vec<_> = (config.devices.iter())
         .filter_map(|device| match device {
             DeviceSpec::Rng { spec, source } => Some((spec, source)),
-            DeviceSpec::Blk { .. } | DeviceSpec::Net { .. } => None,
+            DeviceSpec::Blk { .. } | DeviceSpec::Net { .. } | DeviceSpec::PvPanic { .. } => None,
         })
         .collect();
     let (spec, source) = rngs[0];
@@ -380,7 +380,7 @@ fn gives_disks_their_drives() {
     let config = config(line).unwrap();
     let disks = config.devices.iter().map(|device| match device {
         DeviceSpec::Blk { spec, drive } => (spec.id.as_str(), drive.id.as_str(), spec.queues, spec.read_only),
-        DeviceSpec::Rng { .. } | DeviceSpec::Net { .. } => panic!("{device:?}"),
+        DeviceSpec::Rng { .. } | DeviceSpec::Net { .. } | DeviceSpec::PvPanic { .. } => panic!("{device:?}"),
     });
     assert_eq!(
         disks.collect::<Vec<_>>(),
@@ -421,7 +421,7 @@ fn gives_networks_their_cards() {
         DeviceSpec::Net { spec, netdev } => {
             format!("{} {} {}", spec.id, netdev.interface, spec.mac)
         }
-        DeviceSpec::Rng { .. } | DeviceSpec::Blk { .. } => panic!("{device:?}"),
+        DeviceSpec::Rng { .. } | DeviceSpec::Blk { .. } | DeviceSpec::PvPanic { .. } => panic!("{device:?}"),
     });
     assert_eq!(
         cards.collect::<Vec<_>>(),
@@ -436,4 +436,63 @@ fn gives_networks_their_cards() {
     assert_eq!(text(&format!("{a} {a}")), "two networks have the id 'a'");
     let same = format!("{a} -netdev tap,id=z,ifname=tap-a,script=no");
     assert!(text(&same).contains("two networks have the interface 'tap-a'"));
+}
+
+#[test]
+fn a_reset_is_the_end_where_that_was_said_last() {
+    for (line, no_reboot) in [
+        ("", false),
+        ("-no-reboot", true),
+        ("-action reboot=shutdown", true),
+        ("-no-reboot -action reboot=reset", false),
+        ("-action reboot=shutdown -action panic=none", true),
+    ] {
+        assert_eq!(config(line).unwrap().no_reboot, no_reboot, "{line}");
+    }
+    let paused = config("-action panic=none -action panic=pause").unwrap();
+    assert_eq!(paused.on_panic, PanicAction::Pause);
+}
+
+#[test]
+fn several_things_may_tell_of_panics() {
+    let config = config("-device pvpanic-pci -device pvpanic-pci,id=p").unwrap();
+    let id = |device: &DeviceSpec| matches!(device, DeviceSpec::PvPanic { id } if ["pvpanic0", "p"].contains(&id.as_str()));
+    assert!(
+        config.devices.len() == 2 && config.devices.iter().all(id),
+        "{:?}",
+        config.devices
+    );
+}
+
+#[test]
+fn the_terminal_is_shared_where_nothing_else_was_said() {
+    for (line, serial, monitor) in [
+        ("-nographic", SerialSpec::Stdio, MonitorSpec::Shared),
+        ("-serial mon:stdio", SerialSpec::Stdio, MonitorSpec::Shared),
+        ("-nographic -serial stdio", SerialSpec::Stdio, MonitorSpec::None),
+        ("-nographic -monitor none", SerialSpec::Stdio, MonitorSpec::None),
+        ("-nographic -monitor stdio", SerialSpec::None, MonitorSpec::Stdio),
+        ("-nographic -serial none", SerialSpec::None, MonitorSpec::None),
+    ] {
+        let config = config(line).unwrap();
+        assert_eq!((config.serial, config.monitor), (serial, monitor), "{line}");
+    }
+    assert!(matches!(
+        config("-serial mon:stdio -monitor unix:m"),
+        Err(Error::SharedAlone)
+    ));
+}
+
+#[test]
+fn a_daemon_has_no_terminal() {
+    let daemon = config("-daemonize -pidfile p").unwrap();
+    assert_eq!((daemon.serial, daemon.daemonize), (SerialSpec::None, true));
+    assert_eq!(daemon.pid_file, Some("p".into()));
+    for (line, option) in [
+        ("-daemonize -serial stdio", "-serial"),
+        ("-daemonize -monitor stdio", "-monitor"),
+        ("-daemonize -nographic", "-serial"),
+    ] {
+        assert!(text(line).contains(&format!("{option} stdio is on it")), "{line}");
+    }
 }

@@ -8,6 +8,7 @@ use memory::size::ByteSize;
 use serde_json::{Map, Value, json};
 
 use super::prealloc_report;
+use crate::cli::lifecycle::PanicAction;
 use crate::misplaced::Misplaced;
 use crate::starvation::Diagnosis;
 
@@ -24,6 +25,8 @@ pub enum ShutdownReason {
     HostQmpSystemReset,
     /// A signal such as SIGTERM.
     HostSignal,
+    /// The guest's kernel panicked.
+    GuestPanic,
     /// The machine could not go on.
     HostError,
 }
@@ -37,6 +40,7 @@ impl ShutdownReason {
             ShutdownReason::HostQmpQuit => "host-qmp-quit",
             ShutdownReason::HostQmpSystemReset => "host-qmp-system-reset",
             ShutdownReason::HostSignal => "host-signal",
+            ShutdownReason::GuestPanic => "guest-panic",
             ShutdownReason::HostError => "host-error",
         }
     }
@@ -60,6 +64,13 @@ pub enum Event {
     Resume,
     /// The power button was pressed.
     Powerdown,
+    /// The guest's kernel panicked, as pvpanic told.
+    GuestPanicked {
+        /// What follows.
+        action: PanicAction,
+    },
+    /// The guest's kernel panicked, and another one that it kept for this goes on.
+    GuestCrashLoaded,
     /// The machine is as after power-on.
     Reset {
         /// Whether the guest wanted it.
@@ -92,6 +103,8 @@ impl Event {
             Event::Stop => "STOP",
             Event::Resume => "RESUME",
             Event::Powerdown => "POWERDOWN",
+            Event::GuestPanicked { .. } => "GUEST_PANICKED",
+            Event::GuestCrashLoaded => "GUEST_CRASHLOADED",
             Event::Reset { .. } => "RESET",
             Event::Shutdown { .. } => "SHUTDOWN",
             Event::MemoryStarved(_) => "x-ballast-MEMORY_STARVED",
@@ -107,6 +120,8 @@ impl Event {
             Event::BalloonChange { .. }
                 | Event::BalloonStalled(_)
                 | Event::BalloonDistress(_)
+                | Event::GuestPanicked { .. }
+                | Event::GuestCrashLoaded
                 | Event::Reset { guest: true, .. }
         )
     }
@@ -140,6 +155,15 @@ impl Event {
                     .collect::<Vec<_>>(),
                 "message": misplaced.to_string(),
             })),
+            Event::GuestPanicked { action } => {
+                let word = match action {
+                    PanicAction::Shutdown | PanicAction::ExitFailure => "poweroff",
+                    PanicAction::Pause => "pause",
+                    PanicAction::None => "run",
+                };
+                Some(json!({ "action": word }))
+            }
+            Event::GuestCrashLoaded => Some(json!({ "action": "run" })),
             Event::PreallocEnded(report) => Some(prealloc_report::json(report)),
             // What could not be found out is null.
             Event::MemoryStarved(diagnosis) => Some(json!({

@@ -59,6 +59,12 @@ fn device(device: &DeviceSpec) -> Vec<Item> {
             kind: "virtio-net-pci",
             properties: net(spec, netdev),
         }],
+        DeviceSpec::PvPanic { id } => vec![Item {
+            place: Place::Peripheral,
+            id: id.clone(),
+            kind: "pvpanic-pci",
+            properties: Vec::new(),
+        }],
         DeviceSpec::Blk { spec, drive } => vec![Item {
             place: Place::Peripheral,
             id: spec.id.clone(),

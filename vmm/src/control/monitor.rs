@@ -242,7 +242,11 @@ fn show_status(state: RunState) -> String {
     match state {
         RunState::Running => "VM status: running\n".to_owned(),
         RunState::Paused => "VM status: paused\n".to_owned(),
-        RunState::Prelaunch | RunState::MemoryStarved | RunState::InternalError | RunState::Shutdown => {
+        RunState::Prelaunch
+        | RunState::GuestPanicked
+        | RunState::MemoryStarved
+        | RunState::InternalError
+        | RunState::Shutdown => {
             format!("VM status: paused ({state})\n")
         }
     }

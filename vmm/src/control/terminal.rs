@@ -85,7 +85,8 @@ impl Terminal {
         self.input = rest.to_vec();
     }
 
-    fn say(&self, text: String) {
+    /// Shows `text` when the terminal takes it.
+    pub(super) fn say(&self, text: String) {
         if let Some(output) = &self.output
             && output.try_send(text).is_err()
         {

@@ -49,13 +49,33 @@ impl EndingSignals {
         ready > 0 && poll.revents & libc::POLLIN != 0
     }
 
-    /// The number of the next signal that has arrived.
-    pub fn take(&mut self) -> Option<u32> {
+    /// What the next signal that has arrived asks for.
+    pub fn take(&mut self) -> Option<Ending> {
         // A signalfd_siginfo is 128 bytes and starts with ssi_signo (signalfd(2)).
         let mut info = [0; 128];
         match self.0.read(&mut info) {
-            Ok(128) => Some(u32::from_ne_bytes([info[0], info[1], info[2], info[3]])),
+            Ok(128) => Some(Ending::of([info[0], info[1], info[2], info[3]])),
             _ => None,
+        }
+    }
+}
+
+/// What a signal asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ending {
+    /// SIGTERM, as of a service manager: an end in peace, if there is one.
+    PowerDown,
+    /// The others: nobody is there any more, or will wait.
+    AtOnce,
+}
+
+impl Ending {
+    /// The first field of a signalfd_siginfo.
+    fn of(number: [u8; 4]) -> Ending {
+        if i32::from_ne_bytes(number) == libc::SIGTERM {
+            Ending::PowerDown
+        } else {
+            Ending::AtOnce
         }
     }
 }

@@ -4,8 +4,7 @@ use std::io::{self, Stdin};
 
 use rustix::termios::{LocalModes, OptionalActions, SpecialCodeIndex, Termios, isatty, tcgetattr, tcsetattr};
 
-/// A terminal that hands over every key at once and does not echo; as it was again when this is dropped. Ctrl-C and
-/// Ctrl-Z still make signals, as with QEMU's `-serial stdio`.
+/// A terminal that hands over every key at once and does not echo; as it was again when this is dropped.
 #[derive(Debug)]
 pub struct RawTerminal {
     stdin: Stdin,
@@ -13,8 +12,9 @@ pub struct RawTerminal {
 }
 
 impl RawTerminal {
-    /// Prepares stdin; none when it is no terminal.
-    pub fn new() -> io::Result<Option<RawTerminal>> {
+    /// Prepares stdin; none when it is no terminal. With `signals` Ctrl-C and Ctrl-Z still make signals, as with QEMU's
+    /// `-serial stdio`; else they are keys like any other, as with its `-serial mon:stdio`.
+    pub fn new(signals: bool) -> io::Result<Option<RawTerminal>> {
         let stdin = io::stdin();
         if !isatty(&stdin) {
             return Ok(None);
@@ -23,6 +23,9 @@ impl RawTerminal {
         let mut raw = before.clone();
         raw.local_modes
             .remove(LocalModes::ICANON | LocalModes::ECHO | LocalModes::IEXTEN);
+        if !signals {
+            raw.local_modes.remove(LocalModes::ISIG);
+        }
         raw.special_codes[SpecialCodeIndex::VMIN] = 1;
         raw.special_codes[SpecialCodeIndex::VTIME] = 0;
         tcsetattr(&stdin, OptionalActions::Now, &raw)?;

@@ -2,6 +2,7 @@
 
 use super::{Error, Machine, Outcome};
 use crate::control::event::{Event, ShutdownReason};
+use crate::host::signals::Ending;
 use crate::run_state::RunState;
 
 impl Machine {
@@ -16,9 +17,15 @@ impl Machine {
         self.shut_down(Outcome::Ended, false, ShutdownReason::HostQmpQuit);
     }
 
-    /// Ends the machine because a signal said so.
-    pub fn end_by_signal(&mut self) {
-        self.shut_down(Outcome::Ended, false, ShutdownReason::HostSignal);
+    /// Ends the machine because a signal said so. A guest that runs is asked to power down, once.
+    pub fn end_by_signal(&mut self, ending: Ending) {
+        let asks = ending == Ending::PowerDown && self.run_state == RunState::Running && !self.asked_to_end;
+        if asks && self.system_powerdown().is_ok() {
+            self.asked_to_end = true;
+            eprintln!("ballast: SIGTERM: the guest is asked to power down; another one ends it at once");
+        } else {
+            self.shut_down(Outcome::Ended, false, ShutdownReason::HostSignal);
+        }
     }
 
     /// The end, unless it has come already.

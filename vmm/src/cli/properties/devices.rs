@@ -86,3 +86,13 @@ pub const BLK: Family = Family {
         row("num-queues", "1-64", "one a vCPU, up to 16", "", "request queues", "2"),
     ]],
 };
+
+/// `-device pvpanic-pci`.
+#[rustfmt::skip]
+pub const PVPANIC: Family = Family {
+    option: "device",
+    owner: "pvpanic-pci",
+    rows: &[&[
+        row("id", "NAME", "pvpanic0", "", "name of the device, by which the guest tells of a panic", "pvpanic0"),
+    ]],
+};

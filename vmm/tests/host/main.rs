@@ -1,0 +1,6 @@
+//! The program on the machine at hand, whatever KVM that has.
+
+mod daemon;
+mod examples;
+mod kernel;
+mod software_kvm;
