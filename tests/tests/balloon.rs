@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
-use tests::harness::backing::{Backing, HUGE_PAGE, ID};
+use tests::harness::backing::{self, Backing, HUGE_PAGE, ID};
 use tests::harness::hugepages::ALL_2M;
 use tests::harness::qmp::Qmp;
 use tests::harness::vm::{Launch, eventually};
@@ -26,43 +26,45 @@ const SPARE: u64 = 12 * MEBIBYTE;
 #[test]
 #[ignore = "needs the lab: cargo lab test"]
 fn anonymous_memory_goes_and_comes_back() -> Result<()> {
-    goes_and_comes_back(Backing::Anonymous, 95)
+    goes_and_comes_back(Backing::Anonymous, 95, "")
 }
 
 #[test]
 #[ignore = "needs the lab: cargo lab test"]
-fn a_memfd_goes_and_comes_back() -> Result<()> {
-    goes_and_comes_back(Backing::Memfd, 95)
+fn a_locked_memfd_goes_and_comes_back() -> Result<()> {
+    goes_and_comes_back(Backing::Memfd, 95, ",lock=on-fault")
 }
 
 #[test]
 #[ignore = "needs the lab: cargo lab test"]
 fn a_directory_in_memory_goes_and_comes_back() -> Result<()> {
-    goes_and_comes_back(Backing::Tmpfs, 95)
+    goes_and_comes_back(Backing::Tmpfs, 95, "")
 }
 
 #[test]
 #[ignore = "needs the lab: cargo lab test"]
 fn a_memfd_of_huge_pages_goes_and_comes_back() -> Result<()> {
     let _pool = ALL_2M.set(RAM * MEBIBYTE / HUGE_PAGE)?;
-    goes_and_comes_back(Backing::HugeMemfd, 75)
+    goes_and_comes_back(Backing::HugeMemfd, 75, "")
 }
 
 #[test]
 #[ignore = "needs the lab: cargo lab test"]
 fn a_directory_of_huge_pages_goes_and_comes_back() -> Result<()> {
     let _pool = ALL_2M.set(RAM * MEBIBYTE / HUGE_PAGE)?;
-    goes_and_comes_back(Backing::HugeDirectory, 75)
+    goes_and_comes_back(Backing::HugeDirectory, 75, "")
 }
 
 /// Takes half of a guest's memory, of which the host has to get this many percent, and gives it back.
-fn goes_and_comes_back(kind: Backing, percent: u64) -> Result<()> {
+fn goes_and_comes_back(kind: Backing, percent: u64, properties: &str) -> Result<()> {
     // What the host gets shall be the balloon's doing alone.
     let device = format!("{},free-page-reporting=off", balloon::DEVICE[1]);
     let launch = Launch::tiny().args([balloon::DEVICE[0], &device]).qmp();
-    let mut vm = kind.launch(launch, RAM, "").start()?;
+    let mut vm = kind.launch(launch, RAM, properties).start()?;
     let mut agent = vm.boot()?;
     let mut qmp = vm.qmp()?;
+    let locked = backing::only_mapping(&vm)?.has_flag("lo");
+    assert_eq!(locked, properties.contains("lock="), "{kind:?}");
     let everything = usize::try_from((agent.memory()?.available - SPARE) / MEBIBYTE).unwrap_or(0);
     agent.fill("first", 1, everything)?;
     agent.free("first")?;

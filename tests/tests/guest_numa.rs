@@ -76,6 +76,10 @@ fn the_guest_finds_its_nodes() -> Result<()> {
         let line = agent.exec(&format!("N={node}; {SHOW}"))?;
         assert_eq!(line.trim(), *expected);
     }
+    check_numactl(
+        &agent.exec("numactl --hardware")?,
+        &agent.exec("cat /proc/meminfo")?,
+    );
     // The second socket lies in two nodes.
     let vcpus = agent.exec(CPUS)?;
     let vcpus: Vec<_> = vcpus.lines().map(str::trim).collect();
@@ -94,6 +98,49 @@ fn the_guest_finds_its_nodes() -> Result<()> {
     agent.power_off()?;
     assert!(vm.wait(END)?.success(), "{}", vm.errors.text());
     Ok(())
+}
+
+/// What the users' tool prints: nodes, vCPUs and distances as they were asked for, and as sizes what the guest's kernel left of
+/// what was asked for: it keeps some for itself before it counts.
+fn check_numactl(text: &str, meminfo: &str) {
+    let lines: Vec<_> = text.lines().map(str::trim_end).collect();
+    let size = |node: u64| {
+        let start = format!("node {node} size: ");
+        let line = lines
+            .iter()
+            .find_map(|line| line.strip_prefix(&start))
+            .unwrap_or_default();
+        let size = line.strip_suffix(" MB").and_then(|size| size.parse::<u64>().ok());
+        size.unwrap_or_else(|| panic!("no size of node {node} in {text}"))
+    };
+    let sizes = [size(0), size(1), size(2), size(3)];
+    let others = |line: &&str| !line.contains(" size: ") && !line.contains(" free: ");
+    let shown: Vec<_> = lines.iter().copied().filter(others).collect();
+    let expected = [
+        "available: 4 nodes (0-3)",
+        "node 0 cpus: 0 1",
+        "node 1 cpus: 2",
+        "node 2 cpus:",
+        "node 3 cpus: 3",
+        "node distances:",
+        "node   0   1   2   3",
+        "  0:  10  21  40  60",
+        "  1:  31  10  50  70",
+        "  2:  40  50  10  80",
+        "  3:  60  70  80  10",
+    ];
+    assert_eq!(shown, expected, "{text}");
+    let total = meminfo.lines().find_map(|line| line.strip_prefix("MemTotal:"));
+    let total = total.and_then(|rest| rest.split_whitespace().next()?.parse::<u64>().ok());
+    let sum: u64 = sizes.iter().sum();
+    // Each size is cut to whole MB.
+    assert!(
+        (sum..sum + 4).contains(&(total.unwrap_or(0) >> 10)),
+        "{sizes:?} of {total:?} kB"
+    );
+    for (size, asked) in sizes.into_iter().zip([2048, 2048, 512, 0]) {
+        assert!(size <= asked && size * 100 >= asked * 90, "{sizes:?}");
+    }
 }
 
 /// The largest pages around the hole: one below, one above.

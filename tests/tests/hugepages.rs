@@ -5,11 +5,11 @@ use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 use tests::harness::backing::HUGE_PAGE;
 use tests::harness::group::Group;
 use tests::harness::hugepages::{ALL_2M, Pages};
-use tests::harness::vm::Launch;
+use tests::harness::vm::{Launch, eventually};
 use tests::harness::{Error, Result};
 
 /// Pages in the pool: more than the guest wants.
@@ -104,6 +104,60 @@ fn a_limit_of_a_control_group_is_named_before_anything_is_taken() -> Result<()> 
         assert!(said.contains(&wanted) && said.contains(name), "{said}");
         assert_untouched("refused")?;
     }
+    Ok(())
+}
+
+/// Backends that no guest uses hold their pages too, and are told of.
+#[test]
+#[ignore = "needs the lab: cargo lab test"]
+fn objects_hold_pages_until_they_are_deleted() -> Result<()> {
+    let _pool = ALL_2M.set(POOL)?;
+    let vm = Launch::tiny()
+        .arg("-S")
+        .args([
+            "-object",
+            "memory-backend-memfd,id=first,size=64M,hugetlb=on,prealloc=on",
+        ])
+        .qmp()
+        .start()?;
+    let mut qmp = vm.qmp()?;
+    assert_eq!(ALL_2M.pages()?.free, POOL - 32);
+    let add = json!({ "qom-type": "memory-backend-file", "id": "second", "size": 128 << 20, "prealloc": true,
+        "mem-path": DIRECTORY, "share": true, "host-nodes": [0, 1], "policy": "interleave" });
+    qmp.command("object-add", add)?;
+    let ended = qmp.wait_event("x-ballast-PREALLOC_ENDED", END)?["data"].take();
+    assert_eq!(
+        (&ended["id"], &ended["state"]),
+        (&json!("second"), &json!("done")),
+        "{ended}"
+    );
+    assert_eq!(ALL_2M.pages()?.free, POOL - 32 - 64);
+    let report = qmp.command("x-ballast-query-memory", Value::Null)?;
+    let told: Vec<_> = [1, 2]
+        .map(|index| &report["backends"][index])
+        .into_iter()
+        .map(|object| (&object["id"], object["resident"].as_u64(), &object["guest-node"]))
+        .collect();
+    let expected = [("first", 32), ("second", 64)].map(|(id, pages)| (json!(id), Some(pages * HUGE_PAGE)));
+    let expected: Vec<_> = expected
+        .iter()
+        .map(|(id, bytes)| (id, *bytes, &Value::Null))
+        .collect();
+    assert_eq!(told, expected, "{report}");
+    for id in ["first", "second"] {
+        qmp.command("object-del", json!({ "id": id }))?;
+    }
+    // Unmapped by another thread.
+    assert!(
+        eventually(END, || Ok(ALL_2M.pages()?.free == POOL))?,
+        "{:?}",
+        ALL_2M.pages()?
+    );
+    let again = qmp.command("object-del", json!({ "id": "first" }));
+    assert!(
+        matches!(&again, Err(Error::Qmp { text, .. }) if text == "object 'first' not found"),
+        "{again:?}"
+    );
     Ok(())
 }
 

@@ -3,10 +3,10 @@
 use std::process::ChildStdin;
 use std::time::{Duration, Instant};
 
-use serde_json::Value;
+use serde_json::{Value, json};
 use tests::harness::Result;
 use tests::harness::agent::Agent;
-use tests::harness::backing::{BASE_PAGE, Backing};
+use tests::harness::backing::{self, BASE_PAGE, Backing};
 use tests::harness::knob::Knob;
 use tests::harness::maps::figure;
 use tests::harness::vm::{Launch, Vm, eventually};
@@ -66,10 +66,31 @@ fn equal_guests_share_pages_where_they_may() -> Result<()> {
     for guest in [&*first, second, other] {
         prints_its_figures(guest)?;
     }
-    // What is merged is still what was written.
+    is_taken_from_ksm(second)?;
+    // What is merged, and what was, is still what was written.
     for guest in [first, second, other] {
         guest.agent.verify("pattern")?;
     }
+    Ok(())
+}
+
+/// `qom-set` changes the mapping and the pages, and `qom-get` says what is.
+fn is_taken_from_ksm(guest: &Guest) -> Result<()> {
+    let mut qmp = guest.vm.qmp()?;
+    let path = format!("/objects/{}", backing::ID);
+    // The property, the kernel's flag for it (smaps), and whether the flag is there when the property is on.
+    for (name, flag, shown) in [("merge", "mg", true), ("dump", "dd", false)] {
+        for on in [true, false] {
+            let set = json!({ "path": path, "property": name, "value": on });
+            qmp.command("qom-set", set)?;
+            let get = json!({ "path": path, "property": name });
+            assert_eq!(qmp.command("qom-get", get)?, on, "{name}");
+            let mapping = backing::only_mapping(&guest.vm)?;
+            assert_eq!(mapping.has_flag(flag), on == shown, "{name}: {:?}", mapping.flags);
+        }
+    }
+    assert_eq!(guest.merging()?, 0);
+    assert!(guest.vm.resident()? >= (PATTERN as u64) << 20);
     Ok(())
 }
 

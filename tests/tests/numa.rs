@@ -6,9 +6,12 @@ use std::path::Path;
 use std::time::Duration;
 
 use rustix::mount::{MountFlags, UnmountFlags, mount, unmount};
+use serde_json::{Value, json};
 use tempfile::TempDir;
 use tests::harness::backing::{self, Backing, HUGE_PAGE};
+use tests::harness::group::Group;
 use tests::harness::hugepages::{ALL_2M, Pages, Pool};
+use tests::harness::knob::Knob;
 use tests::harness::vm::{Launch, Vm};
 use tests::harness::{Error, Result};
 
@@ -107,6 +110,39 @@ fn assert_runs_on_node_0(vm: &Vm) -> Result<()> {
     Ok(())
 }
 
+/// The kernel takes huge pages of another node where a policy only prefers one.
+#[test]
+#[ignore = "needs the lab: cargo lab test"]
+fn pages_elsewhere_are_an_error_or_told() -> Result<()> {
+    let _pools = (NODE_0.set(PAGES)?, NODE_1.set(0)?);
+    let preferred = |strict| format!(",host-nodes=1,policy=preferred,prealloc=on,strict={strict}");
+    let launch = |strict| {
+        let launch = Launch::tiny().arg("-S").qmp();
+        Backing::HugeMemfd.launch(launch, RAM, &preferred(strict)).start()
+    };
+    let mut refused = launch("on")?;
+    assert_eq!(refused.wait(END)?.code(), Some(1));
+    let said = "backend 'mem0' has policy preferred 1, but ";
+    let text = format!("ballast: {said}{RAM} MiB too much on node 0\n");
+    assert_eq!(refused.errors.text(), text);
+    assert_eq!(pages(NODE_0)?.free, PAGES);
+
+    let vm = launch("off")?;
+    let mut qmp = vm.qmp()?;
+    let warning = format!("ballast: warning: {said}{RAM} MiB too much on node 0\n");
+    assert!(vm.errors.text().contains(&warning), "{}", vm.errors.text());
+    let report = qmp.command("x-ballast-query-memory", Value::Null)?["backends"][0].take();
+    assert_eq!(report["misplaced"], RAM_BYTES);
+    let told = qmp.wait_event("x-ballast-MEMORY_MISPLACED", END)?["data"].take();
+    let nodes = json!([{ "node": 0, "bytes": RAM_BYTES }]);
+    assert_eq!(
+        (&told["id"], &told["misplaced"], &told["nodes"]),
+        (&report["id"], &json!(RAM_BYTES), &nodes)
+    );
+    assert_eq!(backing::nodes(&vm)?, BTreeMap::from([(0, RAM_BYTES)]));
+    Ok(())
+}
+
 /// A guest of this many MiB of huge pages on node 1 does not start, for this reason, and leaves nothing.
 fn refuses(mebibytes: u64, reason: &str) -> Result<()> {
     let mut vm = Backing::HugeDirectory
@@ -157,13 +193,20 @@ impl Drop for Reservation {
     }
 }
 
-/// `ballast doctor` finds a KVM and both nodes, and changes nothing.
+/// `ballast doctor` finds a KVM, both nodes, and how the host is set up.
 #[test]
 #[ignore = "needs the lab: cargo lab test"]
 fn the_doctor_finds_both_nodes() -> Result<()> {
     let _pool = NODE_1.set(16)?;
     let program = std::env::var_os(tests::harness::vm::PROGRAM).unwrap_or_else(|| "ballast".into());
-    let output = std::process::Command::new(&program)
+    let _thp = Knob::set("/sys/kernel/mm/transparent_hugepage/enabled".as_ref(), "never")?;
+    let _ksm = Knob::set("/sys/kernel/mm/ksm/run".as_ref(), "1")?;
+    let group = Group::new("memory")?;
+    group.limit("memory.max", Some(1 << 30))?;
+    let [shell, words @ ..] = group.enter();
+    let output = std::process::Command::new(shell)
+        .args(words)
+        .arg(&program)
         .arg("doctor")
         .output()
         .map_err(Error::file("run", Path::new(&program)))?;
@@ -174,6 +217,12 @@ fn the_doctor_finds_both_nodes() -> Result<()> {
         "node 0 has CPUs ",
         "; node 1 has CPUs ",
         "node 0: 0 of 0, node 1: 16 of 16",
+        "note  thp         private memory: never, ",
+        "to do: for thp=on, as root: echo madvise > ",
+        "\nok    ksm         running\n",
+        "\nnote  limits      ",
+        "/memory.max\n",
+        "\nok    lock        no limit",
     ] {
         assert!(text.contains(part), "{part} in {text}");
     }

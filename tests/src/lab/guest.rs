@@ -1,5 +1,5 @@
-//! The guest's initramfs: busybox, the agent, `lspci`, `acpid`, `kexec`, and modules for the stock kernel. The tiny kernel takes
-//! the same one and finds everything built in.
+//! The guest's initramfs: busybox, the agent, `lspci`, `acpid`, `kexec`, `numactl`, and modules for the stock kernel. The tiny kernel
+//! takes the same one and finds everything built in.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -24,10 +24,11 @@ const MODULES: [&str; 9] = [
     "evdev",
 ];
 /// Programs, the packages that hold them, and where they stand in the guest.
-const TOOLS: [(&str, &str, &str); 3] = [
+const TOOLS: [(&str, &str, &str); 4] = [
     ("pciutils", "lspci", "/usr/bin/lspci"),
     ("acpid", "acpid", "/usr/sbin/acpid"),
     ("kexec-tools", "kexec", "/usr/sbin/kexec"),
+    ("numactl", "numactl", "/usr/bin/numactl"),
 ];
 /// Vendors whose names `lspci` knows in the guest; the whole list is too large for 64 MiB.
 const VENDORS: [&str; 3] = ["1af4", "1b36", "8086"];
