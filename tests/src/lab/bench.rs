@@ -5,6 +5,7 @@
 
 pub mod amounts;
 pub mod balloon;
+pub mod blk;
 pub mod boot;
 pub mod budget;
 pub mod cpu;
@@ -64,13 +65,14 @@ enum Measure {
 }
 
 /// Every area, in the order of a full run.
-pub const AREAS: [Area; 6] = [
+pub const AREAS: [Area; 7] = [
     area("overhead", Measure::Lab(overhead::measure)),
     area("boot", Measure::Lab(boot::measure)),
     area("start", Measure::Lab(start::measure)),
     area("prealloc", Measure::Here(prealloc::measure)),
     area("balloon", Measure::Lab(balloon::measure)),
     area("qmp", Measure::Lab(qmp::measure)),
+    area("blk", Measure::Lab(blk::measure)),
 ];
 
 const fn area(name: &'static str, measure: Measure) -> Area {
@@ -176,6 +178,7 @@ fn in_lab_host(workshop: &Workshop, area: Area, take: &mut dyn FnMut(Measured)) 
     let initramfs = initramfs(workshop)?;
     contents.files.push((INITRAMFS.into(), initramfs));
     qemu::add(&mut contents)?;
+    qemu::add_images(&mut contents)?;
     let collector = Collector::default();
     let streams = Streams {
         input: None,

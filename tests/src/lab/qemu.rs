@@ -9,9 +9,8 @@ use super::{Error, Result, elf, process};
 
 /// The program.
 pub const PROGRAM: &str = "qemu-system-x86_64";
-/// The program for images, and the test program whose lab host gets it.
+/// The program for images.
 const IMAGES: &str = "qemu-img";
-const WANTED_BY: &str = "devices";
 /// Where shared libraries of this machine lie.
 const SHARED: [&str; 5] = [
     "/usr/lib/x86_64-linux-gnu",
@@ -33,13 +32,11 @@ pub fn version() -> Result<String> {
     Ok(format!("QEMU {number}"))
 }
 
-/// Adds `qemu-img` to what a lab host holds, for the test program that needs it.
-pub fn add_images(contents: &mut Contents, test: &str) -> Result<()> {
-    if test == WANTED_BY || test.ends_with(&format!("::{WANTED_BY}")) {
-        let program = process::find(IMAGES).ok_or_else(|| Error::Failed(format!("there is no {IMAGES}")))?;
-        contents.libraries(elf::libraries(&program, &SHARED.map(PathBuf::from))?)?;
-        contents.program(&program);
-    }
+/// Adds `qemu-img` to what a lab host holds.
+pub fn add_images(contents: &mut Contents) -> Result<()> {
+    let program = process::find(IMAGES).ok_or_else(|| Error::Failed(format!("there is no {IMAGES}")))?;
+    contents.libraries(elf::libraries(&program, &SHARED.map(PathBuf::from))?)?;
+    contents.program(&program);
     Ok(())
 }
 

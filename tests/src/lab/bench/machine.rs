@@ -52,14 +52,9 @@ pub struct Machine {
 }
 
 impl Vmm {
-    /// How to start this guest; a kernel and an initramfs come with it.
-    pub fn launch(self, machine: &Machine) -> Launch {
-        self.launch_with(machine, "")
-    }
-
-    /// The same with more properties of the memory's backend.
-    pub fn launch_with(self, machine: &Machine, properties: &str) -> Launch {
-        let launch = match self {
+    /// How to start a guest: the program and its machine.
+    pub fn bare(self) -> Launch {
+        match self {
             Vmm::Ballast => Launch::new(),
             Vmm::Qemu => Launch::other(qemu::PROGRAM)
                 .line("-M microvm,pcie=on,x-option-roms=off,rtc=off,pic=off,pit=off")
@@ -67,14 +62,23 @@ impl Vmm {
                     "-accel kvm -cpu host -nodefaults -no-user-config -display none -no-reboot -serial stdio",
                 )
                 .args(["-L", qemu::FIRMWARE_PLACE]),
-        };
+        }
+    }
+
+    /// How to start this guest; a kernel and an initramfs come with it.
+    pub fn launch(self, machine: &Machine) -> Launch {
+        self.launch_with(machine, "")
+    }
+
+    /// The same with more properties of the memory's backend.
+    pub fn launch_with(self, machine: &Machine, properties: &str) -> Launch {
         let object = format!(
             "{},id={ID},size={}M{properties}",
             machine.backing.object(),
             machine.mebibytes
         );
         let balloon = format!("{}{}", balloon::DEVICE[1], machine.balloon);
-        launch
+        self.bare()
             .args([
                 "-kernel",
                 names::TINY_ELF,
@@ -96,21 +100,7 @@ impl Vmm {
     /// Boots this guest and waits for its agent. With one processor, its VMM gets one too: threads that wait for those on
     /// other processors would cost as much time as these take to be run, and in an emulated host that is nobody's work.
     pub fn boot(self, machine: &Machine) -> Result<Guest> {
-        let launch = self.launch(machine).qmp();
-        let mut vm = if machine.processors == 1 {
-            pinned(|| launch.start())??
-        } else {
-            launch.start()?
-        };
-        let agent = vm.boot()?;
-        let mut qmp = vm.qmp()?;
-        let threads = Threads::new(vm.pid(), vcpus(&mut qmp)?);
-        Ok(Guest {
-            vm,
-            agent,
-            qmp,
-            threads,
-        })
+        Guest::boot(self.launch(machine), machine.processors)
     }
 }
 
@@ -137,6 +127,25 @@ pub struct Guest {
 }
 
 impl Guest {
+    /// Boots a guest with so many processors.
+    pub fn boot(launch: Launch, processors: u32) -> Result<Guest> {
+        let launch = launch.qmp();
+        let mut vm = if processors == 1 {
+            pinned(|| launch.start())??
+        } else {
+            launch.start()?
+        };
+        let agent = vm.boot()?;
+        let mut qmp = vm.qmp()?;
+        let threads = Threads::new(vm.pid(), vcpus(&mut qmp)?);
+        Ok(Guest {
+            vm,
+            agent,
+            qmp,
+            threads,
+        })
+    }
+
     /// Has the guest write this much memory and free it again, so that the host holds it.
     pub fn touch(&mut self, mebibytes: u64) -> Result<()> {
         self.agent.touch(usize::try_from(mebibytes).unwrap_or(usize::MAX))

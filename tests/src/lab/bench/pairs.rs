@@ -19,7 +19,12 @@ pub struct Contest {
 impl Contest {
     /// Boots both.
     pub fn boot(machine: &Machine) -> Result<Contest> {
-        let [ours, theirs] = BOTH.map(|vmm| vmm.boot(machine));
+        Contest::of(|vmm| vmm.boot(machine))
+    }
+
+    /// Boots both in a way of their own.
+    pub fn of(boot: impl Fn(Vmm) -> Result<Guest>) -> Result<Contest> {
+        let [ours, theirs] = BOTH.map(boot);
         Ok(Contest {
             ours: ours?,
             theirs: theirs?,

@@ -170,7 +170,7 @@ fn features(field: &Fields<'_>, version: u32, read_only: bool) -> Result<(), Hea
     let snapshots = field.u32(60)?;
     if snapshots != 0 && !read_only {
         let advice = "readonly=on reads it; 'qemu-img convert -O qcow2' makes an image without";
-        return refuse(format!("has {snapshots} snapshots in it"), advice);
+        return refuse(format!("has snapshots in it ({snapshots})"), advice);
     }
     Ok(())
 }

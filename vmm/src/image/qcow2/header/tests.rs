@@ -81,7 +81,7 @@ fn refuses_what_is_not_served_and_says_what_to_do() {
         (with(76, 8), "zlib"),
         (with(76, 16), "extended_l2"),
         (with(76, 64), "not known (0x40)"),
-        (with(60, 2), "has 2 snapshots in it: readonly=on"),
+        (with(60, 2), "has snapshots in it (2): readonly=on"),
         (with(20, 8), "clusters of 2^8 bytes"),
         (with(20, 22), "clusters of 2^22 bytes"),
         (with(28, 0), "a disk of 0 bytes"),
