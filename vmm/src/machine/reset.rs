@@ -12,7 +12,6 @@ use super::{Machine, Outcome};
 use crate::build;
 use crate::build::power_on::PowerOn;
 use crate::control::event::{Event, ShutdownReason};
-use crate::host::bus_error::BusErrors;
 use crate::kvm::vcpu::Vcpu;
 use crate::news::{News, NewsSender};
 use crate::run_state::RunState;
@@ -97,8 +96,8 @@ impl Machine {
             return self.cannot_reset("a vCPU did not stop in time");
         }
         if self.run_state == RunState::MemoryStarved {
-            // A worker that waits for a page has to get through, or to tell once more.
-            BusErrors::retry();
+            // A worker that waits for a page has to get through, or to tell once more. What is lost was the old guest's.
+            self.get_over_trouble();
         }
         // Its statistics are of the old vCPUs, and would keep their VM.
         self.watch = None;

@@ -3,4 +3,5 @@
 mod daemon;
 mod examples;
 mod kernel;
+mod reset;
 mod software_kvm;
