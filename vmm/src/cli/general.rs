@@ -5,7 +5,7 @@ use super::properties::{NAME, SMP};
 use super::value::ValueError;
 use crate::topology::Topology;
 
-/// `-smp [cpus=]N,sockets=N,cores=N,threads=1`. What is not given follows from the rest: one socket, then as many cores as the
+/// `-smp [cpus=]N,sockets=N,cores=N,threads=1,maxcpus=N`. What is not given follows from the rest: one socket, then as many cores as the
 /// vCPUs need.
 pub fn smp(text: &str) -> Result<Topology, ValueError> {
     let properties = SMP.accept(keyval::split(text, Some("cpus"))?)?;
@@ -30,6 +30,10 @@ pub fn smp(text: &str) -> Result<Topology, ValueError> {
         (None, None) => 1,
     };
     let product = u16::from(sockets) * u16::from(cores);
+    if count("maxcpus")?.is_some_and(|most| u16::from(most) != product) {
+        let expected = format!("{product}, as many as there are: none is plugged in later");
+        return Err(properties.wrong("maxcpus", &expected));
+    }
     if let Some(cpus) = cpus
         && u16::from(cpus) != product
     {
@@ -62,7 +66,7 @@ mod tests {
         let error = smp("4,dies=2").unwrap_err().to_string();
         assert_eq!(
             error,
-            "-smp has no property 'dies'; it has: cpus, sockets, cores, threads"
+            "-smp has no property 'dies'; it has: cpus, sockets, cores, threads, maxcpus"
         );
     }
 
@@ -73,7 +77,7 @@ mod tests {
             "4,sockets=2",
             "4,cores=2",
             "sockets=2,cores=2",
-            "4,sockets=2,cores=2,threads=1",
+            "4,sockets=2,cores=2,threads=1,maxcpus=4",
         ] {
             assert_eq!(smp(text), Ok(two_of_two), "{text}");
         }
@@ -81,6 +85,7 @@ mod tests {
         for (text, part) in [
             ("5,sockets=2", "sockets= times cores=, which is 2 times 2"),
             ("2,sockets=4", "4 times 0"),
+            ("2,maxcpus=4", "maxcpus=4: expected 2, as many as there are"),
             ("cores=200,sockets=200", "APIC ids above 253"),
         ] {
             let error = smp(text).unwrap_err().to_string();

@@ -100,6 +100,7 @@ pub const SMP: Family = Family {
         row("sockets", "N", "1", "", "sockets that they are in, socket by socket", "1"),
         row("cores", "N", "all of a socket", "", "vCPUs of a socket", "1"),
         row("threads", "1", "1", "", "a core is one vCPU", "1"),
+        row("maxcpus", "N", "cpus", "", "as many as there are: none is plugged in later", "1"),
     ]],
 };
 
