@@ -144,7 +144,7 @@ impl Target for Machine {
 
     /// Read at once, by the same thread.
     fn sample_ready(&mut self) -> bool {
-        let sample = Sample::take(&self.ram, Some(&self.balloon));
+        let sample = Sample::take(&self.ram, &[], Some(&self.balloon));
         self.sampled = Some(sample.map(Arc::new).map_err(|error| error.to_string()));
         true
     }
