@@ -1,5 +1,6 @@
 //! The RAM of a guest: what every other crate holds.
 
+mod broken;
 mod change;
 mod error;
 mod fill;

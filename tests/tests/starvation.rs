@@ -1,17 +1,19 @@
-//! Memory that the host cannot supply at run time stops the guest with a message, and nothing is lost; what is lost is told.
+//! Memory that the host cannot supply at run time stops the guest with a message, and nothing is lost; what is lost, or
+//! broken, is told.
 
-use std::fs::{File, OpenOptions};
+use std::fs::{self, File, OpenOptions};
 use std::os::unix::fs::FileExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{ChildStdin, Command};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use tests::harness::agent::Agent;
+use tests::harness::agent::{Agent, BOOT};
+use tests::harness::backing;
 use tests::harness::hugepages::ALL_2M;
 use tests::harness::qmp::Qmp;
-use tests::harness::vm::Launch;
+use tests::harness::vm::{Launch, Vm};
 use tests::harness::{Error, Result};
 
 /// Guest RAM, in huge pages.
@@ -70,6 +72,10 @@ fn starved(qmp: &mut Qmp, cause: &str) -> Result<Value> {
     let status = json!({ "status": "io-error", "running": false, "singlestep": false });
     assert_eq!(qmp.command("query-status", Value::Null)?, status);
     Ok(event["data"].clone())
+}
+
+fn put(path: &Path, text: &str) -> Result<()> {
+    fs::write(path, text).map_err(Error::file("write", path))
 }
 
 #[test]
@@ -216,11 +222,12 @@ impl Backing {
         })
     }
 
-    fn launch(&self) -> Launch {
+    /// `more`: properties of its backend.
+    fn launch(&self, more: &str) -> Launch {
         let size = self.size;
         let path = self.directory.path().join("ram");
         let object = format!(
-            "memory-backend-file,id=mem0,size={size}M,mem-path={},share=on",
+            "memory-backend-file,id=mem0,size={size}M,mem-path={},share=on{more}",
             path.display()
         );
         let line = format!("-m {size} -machine memory-backend=mem0 -object {object}");
@@ -248,7 +255,7 @@ fn peek(agent: &mut Agent<ChildStdin>, address: u64) -> Result<String> {
 #[ignore = "needs the lab: cargo lab test"]
 fn a_file_that_is_cut_stops_the_guest() -> Result<()> {
     let backing = Backing::new(CUT_RAM)?;
-    let launch = backing.launch().line("-device virtio-balloon-pci,id=balloon0");
+    let launch = backing.launch("").line("-device virtio-balloon-pci,id=balloon0");
     let mut vm = launch.qmp().start()?;
     let mut qmp = vm.qmp()?;
     let mut agent = vm.boot()?;
@@ -317,5 +324,104 @@ fn a_file_that_is_cut_stops_the_guest() -> Result<()> {
     assert_eq!(peek(&mut agent, TOUCHED)?, "0x00000000");
     agent.verify("pattern")?;
     drop(vm);
+    Ok(())
+}
+
+/// An address that the test alone touches, in a guest of 128 MiB: its initramfs lies above.
+const BROKEN: u64 = 104 << 20;
+
+/// Has the host's kernel find that the memory at this offset into the guest's RAM is broken.
+fn poison(vm: &Vm, offset: u64) -> Result<()> {
+    let mapping = backing::only_mapping(vm)?;
+    let path = PathBuf::from(format!("/proc/{}/pagemap", vm.pid()));
+    let file = File::open(&path).map_err(Error::file("open", &path))?;
+    let mut entry = [0; 8];
+    // Eight bytes a page, of which the first 55 bits are the page frame (Documentation/admin-guide/mm/pagemap.rst).
+    file.read_exact_at(&mut entry, (mapping.start + offset) / 4096 * 8)
+        .map_err(Error::file("read", &path))?;
+    let frame = u64::from_ne_bytes(entry) & ((1 << 55) - 1);
+    assert_ne!(frame, 0, "the page is not there");
+    put(
+        Path::new("/sys/devices/system/memory/hard_offline_page"),
+        &format!("{:#x}", frame * 4096),
+    )
+}
+
+/// Waits for QEMU's event for a page that the guest has touched, or nobody yet.
+fn failure(qmp: &mut Qmp, action: &str, address: u64) -> Result<Value> {
+    let event = qmp.wait_event("MEMORY_FAILURE", PATIENCE)?;
+    let data = &event["data"];
+    assert_eq!(
+        (&data["recipient"], &data["action"]),
+        (&json!("guest"), &json!(action)),
+        "{event}"
+    );
+    assert_eq!(data["flags"]["action-required"], action != "ignore", "{event}");
+    let page = data["x-ballast"]["address"].as_u64().map(|found| found & !0xfff);
+    assert_eq!(
+        (page, &data["x-ballast"]["backend"]),
+        (Some(address), &json!("mem0")),
+        "{event}"
+    );
+    Ok(data.clone())
+}
+
+#[test]
+#[ignore = "needs the lab: cargo lab test"]
+fn broken_memory_is_told_and_a_guest_that_cannot_take_it_is_reset() -> Result<()> {
+    let backing = Backing::new(128)?;
+    // Pages that were paid for stay over a reset, but for broken ones.
+    let mut vm = backing.launch(",prealloc=on").reboots().qmp().start()?;
+    let mut qmp = vm.qmp()?;
+    let mut agent = vm.boot()?;
+    poke(&mut agent, BROKEN, 1)?;
+    poison(&vm, BROKEN)?;
+    failure(&mut qmp, "ignore", BROKEN)?;
+    assert_eq!(agent.exec("echo alive")?.trim(), "alive");
+    // The tiny kernel has no machine checks.
+    agent.console.send(&format!("1 exec devmem {BROKEN:#x} 32"))?;
+    failure(&mut qmp, "reset", BROKEN)?;
+    let event = qmp.wait_event("RESET", PATIENCE)?;
+    assert_eq!(event["data"], json!({ "guest": true, "reason": "guest-reset" }));
+    let mut agent = Agent::wait(agent.console, BOOT).map_err(|error| vm.explain(error))?;
+    poke(&mut agent, BROKEN, 2)?;
+    assert_eq!(peek(&mut agent, BROKEN)?, "0x00000002");
+    qmp.command("quit", Value::Null)?;
+    assert_eq!(vm.wait(PATIENCE)?.code(), Some(0), "{}", vm.errors.text());
+    let said = vm.errors.text();
+    assert!(said.contains("is broken") && said.contains("is reset"), "{said}");
+    Ok(())
+}
+
+#[test]
+#[ignore = "needs the lab: cargo lab test"]
+fn a_machine_check_costs_only_the_program_that_touched_broken_memory() -> Result<()> {
+    let object = format!("-object memory-backend-ram,id=mem0,size={CUT_RAM}M");
+    let launch = Launch::stock().append("mem=320M").line(&object);
+    let mut vm = launch
+        .line(&format!("-m {CUT_RAM} -machine memory-backend=mem0"))
+        .qmp()
+        .start()?;
+    let mut qmp = vm.qmp()?;
+    let mut agent = vm.boot()?;
+    poke(&mut agent, TOUCHED, 0x1234_5678)?;
+    poke(&mut agent, UNTOUCHED, 1)?;
+    poison(&vm, UNTOUCHED - HOLE)?;
+    failure(&mut qmp, "ignore", UNTOUCHED)?;
+    // The guest's shell tells a SIGBUS as 128 + 7.
+    let touch = format!("devmem {UNTOUCHED:#x} 32; echo $?");
+    let output = agent.exec(&touch)?;
+    assert!(output.trim_end().ends_with("135"), "{output}");
+    let data = failure(&mut qmp, "inject", UNTOUCHED)?;
+    assert_eq!(data["flags"]["recursive"], false, "{data}");
+    agent.exec("dmesg | grep -E 'Machine check events logged|Hardware Error'")?;
+    // Once more, and nothing else is the worse for it.
+    let output = agent.exec(&touch)?;
+    assert!(output.trim_end().ends_with("135"), "{output}");
+    assert_eq!(peek(&mut agent, TOUCHED)?, "0x12345678");
+    qmp.command("quit", Value::Null)?;
+    assert_eq!(vm.wait(PATIENCE)?.code(), Some(0), "{}", vm.errors.text());
+    let said = vm.errors.text();
+    assert_eq!(said.matches("got a machine check").count(), 1, "{said}");
     Ok(())
 }

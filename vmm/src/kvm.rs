@@ -3,6 +3,7 @@
 pub mod cpuid;
 pub mod irq;
 pub mod kick;
+pub mod machine_check;
 pub mod setup;
 pub mod stats;
 pub mod vcpu;

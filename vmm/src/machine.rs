@@ -247,6 +247,7 @@ impl Machine {
             return;
         }
         match news {
+            News::BrokenMemory(broken) => self.broken_memory(&broken),
             News::GuestReset => self.guest_reset(),
             News::TripleFault { vcpu } => self.triple_fault(vcpu),
             News::GuestPanicked { crash_loaded } => self.guest_panicked(crash_loaded),

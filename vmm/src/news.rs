@@ -11,6 +11,7 @@ use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 use crate::build;
 use crate::sampler::Sampled;
 use crate::starvation::Starvation;
+use crate::starvation::broken::BrokenMemory;
 use crate::vcpu_thread::Kickable;
 
 /// Something that happened outside the main thread.
@@ -32,6 +33,8 @@ pub enum News {
     GuestPowerOff,
     /// A vCPU or a device needs a page that the host cannot supply.
     Starved(Starvation),
+    /// The guest touched a page whose memory is broken.
+    BrokenMemory(BrokenMemory),
     /// A vCPU cannot go on; the text says why.
     VcpuFailed {
         /// Index of the vCPU.
@@ -58,6 +61,7 @@ impl News {
             | News::GuestPanicked { .. }
             | News::GuestPowerOff
             | News::Starved(_)
+            | News::BrokenMemory(_)
             | News::VcpuFailed { .. } => true,
             News::Balloon(_) | News::Prealloc(_) | News::Sampled(_) | News::Reset(_) => false,
         }

@@ -1,5 +1,6 @@
 //! A page of guest memory that the host could not supply: who needed it, which backend is short, and why.
 
+pub mod broken;
 pub mod watch;
 
 use std::fmt;
@@ -25,12 +26,26 @@ pub struct Starvation {
     witness: Witness,
     /// The guest address; KVM does not always tell it.
     address: Option<GuestAddress>,
+    /// The page is there, but its memory is broken.
+    broken: bool,
 }
 
 impl Starvation {
     /// A page that could not be had.
     pub fn new(witness: Witness, address: Option<GuestAddress>) -> Starvation {
-        Starvation { witness, address }
+        Starvation {
+            witness,
+            address,
+            broken: false,
+        }
+    }
+
+    /// A broken page that a thread of ours needs.
+    pub fn broken(address: GuestAddress) -> Starvation {
+        Starvation {
+            broken: true,
+            ..Starvation::new(Witness::Device, Some(address))
+        }
     }
 
     /// Finds out which backend is short, and of what.
@@ -61,7 +76,7 @@ impl Starvation {
                 .and_then(OpenBackend::shortage)
                 .map(|pool| pool.to_string()),
             // Whatever else was lost in another backend, the guest is without it too.
-            data_lost: lacks.iter().flatten().any(Lack::is_loss),
+            data_lost: self.broken || lacks.iter().flatten().any(Lack::is_loss),
             lack,
         }
     }
@@ -103,6 +118,9 @@ impl Diagnosis {
 
     /// Why the page cannot be had, in one word; none where nothing shows it.
     pub fn cause(&self) -> Option<&'static str> {
+        if self.starvation.broken {
+            return Some("page-broken");
+        }
         self.lack.as_ref().map(Lack::as_str)
     }
 }
@@ -110,10 +128,10 @@ impl Diagnosis {
 impl fmt::Display for Diagnosis {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let starvation = self.starvation;
-        f.write_str(if self.data_lost {
-            "guest memory is lost"
-        } else {
-            "the host cannot supply guest memory"
+        f.write_str(match (starvation.broken, self.data_lost) {
+            (true, _) => "guest memory is broken",
+            (false, true) => "guest memory is lost",
+            (false, false) => "the host cannot supply guest memory",
         })?;
         if let Some(address) = starvation.address {
             write!(f, " at guest address {:#x}", address.0)?;

@@ -13,6 +13,7 @@ use crate::kvm::kick::{ExitFlag, Kicker};
 use crate::kvm::vcpu::{Exit, Vcpu};
 use crate::machine::{VcpuInfo, VcpuPlace};
 use crate::news::{News, NewsSender};
+use crate::starvation::broken::Action as BrokenAction;
 use crate::starvation::{Starvation, Witness};
 
 /// How long all vCPUs together may take to leave the guest. They need microseconds; a device's register write may make
@@ -175,7 +176,7 @@ fn run(index: u8, seat: &Seat, gate: &Gate, news: &NewsSender) {
             if stopped {
                 vcpu.clock_stopped();
             }
-            run_guest(index, vcpu)
+            run_guest(index, vcpu, news)
         });
         let vacant = seated.is_none();
         drop(seated);
@@ -190,7 +191,7 @@ fn run(index: u8, seat: &Seat, gate: &Gate, news: &NewsSender) {
 }
 
 /// Runs the guest until somebody wants the thread to look at its gate, or the guest can go no further: then it says why.
-fn run_guest(index: u8, vcpu: &mut Vcpu) -> Option<News> {
+fn run_guest(index: u8, vcpu: &mut Vcpu, news: &NewsSender) -> Option<News> {
     loop {
         return Some(match vcpu.run() {
             Exit::Continue | Exit::Action(Action::None) => continue,
@@ -201,6 +202,11 @@ fn run_guest(index: u8, vcpu: &mut Vcpu) -> Option<News> {
             Exit::TripleFault => News::TripleFault { vcpu: index },
             Exit::Action(Action::PowerOff) => News::GuestPowerOff,
             Exit::MissingMemory(address) => News::Starved(Starvation::new(Witness::Vcpu(index), address)),
+            Exit::BrokenMemory(broken) if broken.action() == BrokenAction::Inject => {
+                news.send(News::BrokenMemory(broken));
+                continue;
+            }
+            Exit::BrokenMemory(broken) => News::BrokenMemory(broken),
             Exit::Failed(reason) => News::VcpuFailed { vcpu: index, reason },
         });
     }

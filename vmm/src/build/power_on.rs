@@ -4,6 +4,7 @@ use std::mem;
 
 use boot::{BootPlatform, BootSpec};
 use memory::ram::Ram;
+use memory::range::GuestRange;
 
 use super::Error;
 use crate::kvm::cpuid;
@@ -50,18 +51,22 @@ impl PowerOn {
         Ok(vcpus)
     }
 
-    /// Resets everything. `old` are all vCPUs that there are; they do not run. Waits for the devices' workers, and, where the
+    /// Resets everything. `old` are all vCPUs that there are; they do not run. Pages of RAM that are `broken` are replaced. Waits for the devices' workers, and, where the
     /// host is short of it, for memory: nothing for the main thread.
     ///
     /// # Errors
     /// When KVM has no new machine, or the kernel's files are no longer what they were.
-    pub fn again(&self, old: Vec<Vcpu>) -> Result<Vec<Kickable>, Error> {
+    pub fn again(&self, old: Vec<Vcpu>, broken: &[GuestRange]) -> Result<Vec<Kickable>, Error> {
         // Requests in flight come to their end here. After it nobody uses RAM.
         self.buses.ports.reset();
         self.buses.mmio.reset();
         // The last of the old VM, so that there are never two.
         mem::drop(old);
         self.vm.renew()?;
+        // These also where the others stay, and before the reset forgets that anything was given back.
+        if !broken.is_empty() {
+            self.ram.replace(broken);
+        }
         let discarded = self.ram.reset();
         tracing::debug!("reset: {discarded} bytes of RAM given back");
         self.first()

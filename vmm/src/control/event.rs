@@ -11,6 +11,7 @@ use super::prealloc_report;
 use crate::cli::lifecycle::PanicAction;
 use crate::misplaced::Misplaced;
 use crate::starvation::Diagnosis;
+use crate::starvation::broken::BrokenReport;
 
 /// Why the machine ended or was reset, as QMP's `ShutdownCause` names it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -91,6 +92,8 @@ pub enum Event {
     MemoryMisplaced(Misplaced),
     /// A preallocation beside the guest has ended.
     PreallocEnded(PreallocReport),
+    /// A page of the host is broken.
+    MemoryFailure(BrokenReport),
 }
 
 impl Event {
@@ -110,6 +113,7 @@ impl Event {
             Event::MemoryStarved(_) => "x-ballast-MEMORY_STARVED",
             Event::MemoryMisplaced(_) => "x-ballast-MEMORY_MISPLACED",
             Event::PreallocEnded(_) => "x-ballast-PREALLOC_ENDED",
+            Event::MemoryFailure(_) => "MEMORY_FAILURE",
         }
     }
 
@@ -177,6 +181,19 @@ impl Event {
                 "cause": diagnosis.cause(),
                 "data-lost": diagnosis.data_lost,
                 "message": diagnosis.to_string(),
+            })),
+            // QEMU's members, and ours apart from them.
+            Event::MemoryFailure(failure) => Some(json!({
+                "recipient": failure.recipient(),
+                "action": failure.broken.action().as_qmp(),
+                "flags": { "action-required": failure.action_required(), "recursive": failure.recursive() },
+                "x-ballast": {
+                    "address": failure.broken.address().map(|address| address.0),
+                    "backend": failure.backend,
+                    "page-size": failure.page_size,
+                    "vcpu": failure.vcpu(),
+                    "message": failure.to_string(),
+                },
             })),
         }
     }

@@ -39,6 +39,8 @@ const AMD_IDS: u32 = 0x8000_001e;
 const CACHE_TYPE: u32 = 0x1f;
 /// More caches than any processor lists.
 const MAX_CACHES: u32 = 8;
+/// Leaf 0x80000007, EBX: overflow recovery (McaOverflowRecov) and SUCCOR.
+const RECOVERABLE: u32 = 0b11;
 /// Leaf 0, EBX: the first letters of AuthenticAMD and HygonGenuine.
 const AMD_VENDORS: [u32; 2] = [u32::from_le_bytes(*b"Auth"), u32::from_le_bytes(*b"Hygo")];
 
@@ -89,16 +91,21 @@ fn sharing_bits(topology: Topology, nodes: &[u32]) -> u32 {
     (0..=topology.core_bits()).rev().find(within).unwrap_or(0)
 }
 
+/// Whether the processor is one of AMD's, or made after them.
+pub fn is_amd(cpuid: &[kvm_cpuid_entry2]) -> bool {
+    let leaf = |entry: &kvm_cpuid_entry2| entry.function == 0 && AMD_VENDORS.contains(&entry.ebx);
+    cpuid.iter().any(leaf)
+}
+
 /// The entries that each vCPU of `topology` gets. `nodes`: the NUMA node of each vCPU, or nothing where the guest has but one.
 pub fn for_vcpus(kvm: &Kvm, topology: Topology, nodes: &[u32]) -> Result<Vec<CpuId>, kvm_ioctls::Error> {
     let mut entries = kvm
         .get_supported_cpuid(KVM_MAX_CPUID_ENTRIES)?
         .as_slice()
         .to_vec();
-    let vendor = |entry: &kvm_cpuid_entry2| entry.function == 0 && AMD_VENDORS.contains(&entry.ebx);
     let host = Host {
         deadline: kvm.check_extension(Cap::TscDeadlineTimer),
-        amd: entries.iter().any(vendor),
+        amd: is_amd(&entries),
     };
     let split = sharing_bits(topology, nodes) < topology.core_bits();
     complete(&mut entries, host, split, |index| {
@@ -216,6 +223,8 @@ fn adjust(entry: &mut kvm_cpuid_entry2, place: Place, host: Host) {
         }
         // Intel has these bits reserved.
         AMD_FLAGS if host.amd && cores > 1 => entry.ecx |= CMP_LEGACY,
+        // AMD's flags for errors that software may recover from: without them Linux panics on the first machine check.
+        0x8000_0007 if host.amd => entry.ebx |= RECOVERABLE,
         // ECX: cores less one, and how many bits of an APIC id count them.
         0x8000_0008 => entry.ecx = (entry.ecx & !0xf0ff) | (cores - 1).min(0xff) | (core_bits << 12),
         AMD_CACHES if entry.eax & CACHE_TYPE != 0 => entry.eax = (entry.eax & 0x3fff) | others(entry.eax),

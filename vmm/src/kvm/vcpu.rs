@@ -1,5 +1,6 @@
 //! One vCPU: runs until something has to be done about it, and says what.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::sync::Arc;
 
@@ -12,7 +13,9 @@ use vm_memory::GuestAddress;
 
 use super::stats::FaultStats;
 use super::vm::Vm;
-use super::{kick::ExitFlag, setup};
+use super::{cpuid, kick::ExitFlag, machine_check, setup};
+use crate::host::bus_error;
+use crate::starvation::broken::{Action as BrokenAction, BrokenMemory};
 use lost::Lost;
 
 mod lost;
@@ -39,6 +42,9 @@ pub enum Exit {
     TripleFault,
     /// The host could not supply a page of RAM; at this address where KVM told it.
     MissingMemory(Option<GuestAddress>),
+    /// The guest touched a page whose memory is broken, and was told so if it could be. Of a page that it touches again and
+    /// again only the first time.
+    BrokenMemory(BrokenMemory),
     /// It cannot go on.
     Failed(String),
 }
@@ -51,6 +57,11 @@ pub struct Vcpu {
     buses: Buses,
     ram: Ram,
     lost: Option<Lost>,
+    /// Host address of a broken page that the guest touched and was not told of yet.
+    broken: Option<u64>,
+    /// Broken pages that it was told of. Few.
+    told: BTreeSet<GuestAddress>,
+    amd: bool,
 }
 
 impl Vcpu {
@@ -70,12 +81,20 @@ impl Vcpu {
         fd.set_cpuid2(cpuid)
             .map_err(|source| Error::Cpuid { index, source })?;
         setup::common(&fd)?;
+        let amd = cpuid::is_amd(cpuid.as_slice());
+        if let Err(error) = machine_check::set_up(&fd, amd) {
+            // Then a guest that touches broken memory is reset.
+            tracing::debug!("vCPU {index}: no machine checks: {error}");
+        }
         Ok(Vcpu {
             fd,
             index,
             buses,
             ram,
             lost: None,
+            broken: None,
+            told: BTreeSet::new(),
+            amd,
         })
     }
 
@@ -136,7 +155,13 @@ impl Vcpu {
             self.lost = Some(lost);
             return Exit::MissingMemory(Some(address));
         }
-        let exit = match self.fd.run() {
+        if let Some(host_address) = self.broken.take() {
+            return self.tell_of_broken(host_address);
+        }
+        let fd = &mut self.fd;
+        let (result, broken) = bus_error::in_guest(move || fd.run());
+        self.broken = broken;
+        let exit = match result {
             Ok(exit) => exit,
             Err(error) => return self.run_error(error.errno()),
         };
@@ -208,6 +233,29 @@ impl Vcpu {
             }
         }
         Exit::Continue
+    }
+
+    /// The guest touched a broken page of the host: it gets a machine check, or what a processor does without one.
+    fn tell_of_broken(&mut self, host_address: u64) -> Exit {
+        let Some((address, _)) = self.ram.locate(host_address) else {
+            return Exit::Failed(format!(
+                "the page at host address {host_address:#x}, which is no guest memory, is broken"
+            ));
+        };
+        let (action, recursive) = match machine_check::inject(&self.fd, self.amd, address) {
+            Ok(machine_check::Told::MachineCheck) => (BrokenAction::Inject, false),
+            Ok(machine_check::Told::Shutdown { recursive }) => (BrokenAction::Reset, recursive),
+            Err(error) => {
+                tracing::warn!("vCPU {}: no machine check: {error}", self.index);
+                (BrokenAction::Reset, false)
+            }
+        };
+        if !self.told.insert(address) && action == BrokenAction::Inject {
+            return Exit::Continue;
+        }
+        Exit::BrokenMemory(BrokenMemory::touched_by_vcpu(
+            self.index, address, action, recursive,
+        ))
     }
 
     /// An access to RAM that came out as MMIO.

@@ -8,6 +8,8 @@ use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
+use memory::range::GuestRange;
+
 use super::{Machine, Outcome};
 use crate::build;
 use crate::build::power_on::PowerOn;
@@ -33,13 +35,13 @@ pub(super) struct Reset {
 impl Reset {
     fn start(
         power_on: Arc<PowerOn>,
-        old: Vec<Vcpu>,
+        (old, broken): (Vec<Vcpu>, Vec<GuestRange>),
         (guest, reason): (bool, ShutdownReason),
         news: NewsSender,
     ) -> io::Result<Reset> {
         let thread = thread::Builder::new()
             .name("reset".to_owned())
-            .spawn(move || news.send(News::Reset(power_on.again(old))))?;
+            .spawn(move || news.send(News::Reset(power_on.again(old, &broken))))?;
         Ok(Reset {
             guest,
             reason,
@@ -95,16 +97,14 @@ impl Machine {
         if !self.pause() {
             return self.cannot_reset("a vCPU did not stop in time");
         }
-        if self.run_state == RunState::MemoryStarved {
-            // A worker that waits for a page has to get through, or to tell once more. What is lost was the old guest's.
-            self.get_over_trouble();
-        }
+        // A worker that waits for a page has to get through, or to tell once more. What is lost was the old guest's.
+        let broken = self.give_up_memory();
         // Its statistics are of the old vCPUs, and would keep their VM.
         self.watch = None;
         let old = self.threads.vacate();
         let started = Reset::start(
             Arc::clone(&self.parts.power_on),
-            old,
+            (old, broken),
             (guest, reason),
             self.news.clone(),
         );

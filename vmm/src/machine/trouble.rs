@@ -1,22 +1,30 @@
-//! What a machine does about memory that is missing or lost.
+//! What a machine does about memory that is missing, lost or broken.
 
 use std::time::Duration;
 
 use memory::backend::{BackendKind, Lack};
 use memory::ram::OpenBackend;
+use memory::range::GuestRange;
+use memory::size::PageSize;
+use vm_memory::GuestAddress;
 
 use super::{Machine, Outcome};
 use crate::control::event::{Event, ShutdownReason};
 use crate::host::bus_error::{BusError, BusErrors, Kind};
 use crate::run_state::RunState;
+use crate::starvation::broken::{Action, BrokenMemory};
 use crate::starvation::watch::{self, Finding, Watch};
 use crate::starvation::{Starvation, Witness};
 
-/// What the next `cont` has to get over.
+/// What the next `cont`, or a reset, has to get over.
 #[derive(Debug, Default)]
 pub(super) struct Trouble {
     /// Data of the guest is gone.
     data_lost: bool,
+    /// Broken pages of the guest.
+    broken: Vec<GuestRange>,
+    /// Those for which a thread waits.
+    waited_for: Vec<GuestRange>,
 }
 
 impl Trouble {
@@ -31,13 +39,45 @@ impl Machine {
     pub fn bus_error(&mut self, error: BusError) {
         let address = self.parts.ram.locate(error.address).map(|(address, _)| address);
         match (error.kind, address) {
-            (Kind::Missing | Kind::Broken, Some(address)) => {
-                self.starve(Starvation::new(Witness::Device, Some(address)));
+            (Kind::Missing, Some(address)) => self.starve(Starvation::new(Witness::Device, Some(address))),
+            (Kind::Broken, Some(address)) => {
+                self.tell_broken(&BrokenMemory::touched_by_device(address));
+                let page = self.page_at(address);
+                self.trouble.waited_for.push(page);
+                self.starve(Starvation::broken(address));
             }
-            (Kind::Missing | Kind::Broken, None) | (Kind::FoundBroken, _) => {
-                tracing::warn!("the page at host address {:#x} is broken", error.address);
-            }
+            (Kind::FoundBroken, Some(address)) => self.tell_broken(&BrokenMemory::found(address)),
+            // A thread only waits for guest memory.
+            (_, None) => self.tell_broken(&BrokenMemory::ours(error.address)),
         }
+    }
+
+    /// A vCPU touched a broken page. A guest that cannot be told is reset.
+    pub(super) fn broken_memory(&mut self, broken: &BrokenMemory) {
+        self.tell_broken(broken);
+        if broken.action() == Action::Reset {
+            self.guest_reset();
+        }
+    }
+
+    fn tell_broken(&mut self, broken: &BrokenMemory) {
+        let address = broken.address();
+        if let Some(page) = address.map(|address| self.page_at(address))
+            && !self.trouble.broken.contains(&page)
+        {
+            self.trouble.broken.push(page);
+        }
+        let region = address.and_then(|address| self.parts.ram.region_at(address));
+        let backend = region.and_then(|region| self.parts.ram.backends().get(region.backend()));
+        let report = broken.report(backend);
+        eprintln!("ballast: {report}");
+        self.events.push(Event::MemoryFailure(report));
+    }
+
+    /// The page of the host behind a guest address.
+    fn page_at(&self, address: GuestAddress) -> GuestRange {
+        let page = self.parts.ram.page_size_at(address).unwrap_or(PageSize::BASE);
+        GuestRange::new(GuestAddress(page.floor(address.0)), page.bytes())
     }
 
     /// How soon [`Machine::look_for_starvation`] wants to be called again, if at all.
@@ -91,16 +131,23 @@ impl Machine {
         eprintln!("ballast: {diagnosis}; the guest is stopped, {remedy}");
     }
 
-    /// Lets everything that waits for memory try again. What is lost has been accepted.
+    /// Lets everything that waits for memory try again. What is lost has been accepted: broken pages that somebody waits for
+    /// are replaced.
     pub(super) fn get_over_trouble(&mut self) {
         if std::mem::take(&mut self.trouble.data_lost) {
-            self.parts
-                .ram
-                .backends()
-                .iter()
-                .for_each(OpenBackend::accept_loss);
+            let backends = self.parts.ram.backends();
+            backends.iter().for_each(OpenBackend::accept_loss);
+            let pages = std::mem::take(&mut self.trouble.waited_for);
+            self.parts.ram.replace(&pages);
         }
         BusErrors::retry();
+    }
+
+    /// Nobody needs the guest's data any more: returns the broken pages, which are to be replaced.
+    pub(super) fn give_up_memory(&mut self) -> Vec<GuestRange> {
+        self.trouble.data_lost = true;
+        self.get_over_trouble();
+        std::mem::take(&mut self.trouble.broken)
     }
 }
 

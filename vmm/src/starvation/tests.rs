@@ -43,3 +43,19 @@ fn a_cut_file_is_told_with_what_was_lost() {
 fn guest_writes(ram: &Ram, address: GuestAddress) {
     crate::host::guest_copy::write(ram, address, b"guest").unwrap();
 }
+
+#[test]
+fn broken_memory_is_lost_though_nothing_is_short() {
+    let (ram, _file) = shaky();
+    let diagnosis = Starvation::broken(GuestAddress(0x1000)).diagnose(&ram);
+    assert_eq!(
+        (diagnosis.cause(), diagnosis.data_lost),
+        (Some("page-broken"), true)
+    );
+    assert!(
+        diagnosis
+            .to_string()
+            .starts_with("guest memory is broken at guest address 0x1000"),
+        "{diagnosis}"
+    );
+}

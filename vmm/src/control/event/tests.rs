@@ -6,6 +6,7 @@ use vm_memory::GuestAddress;
 
 use super::*;
 use crate::host::testing::shaky;
+use crate::starvation::broken::{Action, BrokenMemory};
 use crate::starvation::{Starvation, Witness};
 
 fn qmp(event: &Event) -> Value {
@@ -145,4 +146,24 @@ fn starvation_says_null_for_what_is_unknown() {
     let data = starved(Witness::Vcpu(3), None)["data"].clone();
     assert!(data["address"].is_null());
     assert_eq!(data["vcpu"], 3);
+}
+
+#[test]
+fn broken_memory_has_qemus_shape() {
+    let broken = BrokenMemory::touched_by_vcpu(1, GuestAddress(0x2000), Action::Inject, true);
+    let event = qmp(&Event::MemoryFailure(broken.report(None)));
+    assert_eq!(event["event"], "MEMORY_FAILURE");
+    let data = &event["data"];
+    assert_eq!(
+        (&data["recipient"], &data["action"]),
+        (&json!("guest"), &json!("inject"))
+    );
+    assert_eq!(
+        data["flags"],
+        json!({ "action-required": true, "recursive": true })
+    );
+    assert_eq!(
+        (&data["x-ballast"]["address"], &data["x-ballast"]["vcpu"]),
+        (&json!(0x2000), &json!(1))
+    );
 }
