@@ -269,8 +269,14 @@ impl OpenBackend {
         pool?.ok()
     }
 
+    /// Whether data of the guest was cut off its file. True to the last time that it was asked: ask about four times a second.
+    #[must_use]
+    pub fn has_lost_data(&self) -> bool {
+        self.opened.source.lack().is_some_and(|lack| lack.is_loss())
+    }
+
     /// Why it cannot supply a page now: its file was cut, its file system is full, its pool is empty. Ordinary memory
-    /// never says so. What it says of losses is true to the last time that it was asked: ask about four times a second.
+    /// never says so.
     #[must_use]
     pub fn lack(&self) -> Option<Lack> {
         let pool = || self.shortage().filter(|pool| pool.free == 0);

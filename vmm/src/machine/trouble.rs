@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use memory::backend::{BackendKind, Lack};
 use memory::ram::OpenBackend;
 use memory::range::GuestRange;
 use memory::size::PageSize;
@@ -96,12 +95,12 @@ impl Machine {
             Finding::Fine => None,
             Finding::Stuck(vcpu) => Some(vcpu),
         };
-        let backends = self.parts.ram.backends().iter();
-        let watched = backends.filter(|backend| stuck.is_some() || is_file(backend));
-        let lacks: Vec<Lack> = watched.filter_map(OpenBackend::lack).collect();
-        if lacks.iter().any(Lack::is_loss) {
+        let backends = self.parts.ram.backends();
+        if backends.iter().any(OpenBackend::has_lost_data) {
             self.starve(Starvation::new(Witness::Nobody, None));
-        } else if let Some(vcpu) = stuck.filter(|_| !lacks.is_empty()) {
+        } else if let Some(vcpu) = stuck
+            && backends.iter().any(|backend| backend.lack().is_some())
+        {
             self.starve(Starvation::new(Witness::Vcpu(vcpu), None));
         }
     }
@@ -149,8 +148,4 @@ impl Machine {
         self.get_over_trouble();
         std::mem::take(&mut self.trouble.broken)
     }
-}
-
-fn is_file(backend: &OpenBackend) -> bool {
-    matches!(backend.spec().kind, BackendKind::File(_))
 }
