@@ -87,7 +87,7 @@ fn reset(way: Way, mut agent: Agent<ChildStdin>, qmp: &mut Qmp) -> Result<Agent<
 #[ignore = "needs the lab: cargo lab test"]
 fn memory_survives_resets_amid_an_inflate() -> Result<()> {
     let _pool = ALL_2M.set(RAM / 2 * MEBIBYTE / HUGE_PAGE)?;
-    let launch = launch(names::TINY_ELF).line("-device pvpanic-pci -action panic=pause");
+    let launch = launch(names::TINY_ELF).line("-device pvpanic-pci -action panic=pause -nographic");
     let mut vm = launch.start()?;
     let mut agent = vm.boot()?;
     let mut qmp = vm.qmp()?;
@@ -138,6 +138,7 @@ fn memory_survives_resets_amid_an_inflate() -> Result<()> {
     qmp.command("cont", Value::Null)?;
     let mut agent = Agent::wait(agent.console, BOOT).map_err(|error| vm.explain(error))?;
     a_panic_stops_the_guest(&mut agent, &mut qmp)?;
+    the_monitor_shares_the_terminal(&mut agent)?;
     two_signals_end_it(&mut vm, &mut agent, &mut qmp)
 }
 
@@ -164,6 +165,17 @@ fn a_panic_stops_the_guest(agent: &mut Agent<ChildStdin>, qmp: &mut Qmp) -> Resu
     );
     qmp.command("cont", Value::Null)?;
     agent.console.wait_for("agent 7000= 0", PATIENCE)
+}
+
+/// The line that was typed is shown, the answer comes, and then the guest is typed to again.
+fn the_monitor_shares_the_terminal(agent: &mut Agent<ChildStdin>) -> Result<()> {
+    agent.console.send("\u{1}c")?;
+    agent.console.wait_for("(ballast) ", PATIENCE)?;
+    agent.console.send("info statux\u{7f}s")?;
+    agent.console.wait_for("VM status: running", PATIENCE)?;
+    agent.console.send("\u{1}h\u{1}c")?;
+    agent.console.wait_for("switch between", PATIENCE)?;
+    agent.exec("true").map(drop)
 }
 
 /// A guest in which nobody listens to the power button goes on after the first one.
