@@ -126,8 +126,8 @@ const CASES: &[(&str, &[&str])] = &[
         &["'deflate'", "deflate-on-oom"],
     ),
     (
-        "K -device virtio-net-pci",
-        &["virtio-net-pci", "virtio-balloon-pci"],
+        "K -device virtio-gpu-pci",
+        &["virtio-gpu-pci", "virtio-balloon-pci"],
     ),
     (
         "K -m 128 -object memory-backend-ram,id=a,size=128M,merge=on,share=on -machine memory-backend=a",
