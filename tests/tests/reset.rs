@@ -16,15 +16,32 @@ use tests::harness::vm::{Launch, eventually};
 use tests::harness::{Error, Result, Vm, balloon, names};
 
 const MEBIBYTE: u64 = 1 << 20;
-/// The guest's RAM in MiB, half of it in huge pages, and what the balloon is to leave.
+/// The guest's RAM in MiB, half of it in huge pages.
 const RAM: u64 = 192;
-const LEFT: u64 = 96;
-/// What the guest writes, in MiB, with and without the balloon.
+/// What the guest writes while the balloon has the rest, in MiB.
 const KEPT: usize = 24;
-const PATTERN: usize = 96;
 const PATIENCE: Duration = Duration::from_secs(60);
 /// Where the guest's drivers of the balloon can be told to let go.
 const DRIVER: &str = "/sys/bus/virtio/drivers/virtio_balloon";
+
+/// How much a guest can do without.
+#[derive(Clone, Copy, Debug)]
+struct Room {
+    /// What the balloon is to leave, in MiB.
+    left: u64,
+    /// What the guest writes without the balloon, in MiB.
+    pattern: usize,
+}
+
+const TINY: Room = Room {
+    left: 96,
+    pattern: 96,
+};
+/// A distribution's kernel has most of 64 MiB for itself.
+const STOCK: Room = Room {
+    left: 136,
+    pattern: 48,
+};
 
 /// Who resets the machine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -49,8 +66,8 @@ fn launch(kernel: &str) -> Launch {
 }
 
 /// Has the balloon begin to move.
-fn begin_inflate(qmp: &mut Qmp) -> Result<()> {
-    balloon::ask(qmp, LEFT * MEBIBYTE)?;
+fn begin_inflate(qmp: &mut Qmp, room: Room) -> Result<()> {
+    balloon::ask(qmp, room.left * MEBIBYTE)?;
     let begun = || Ok(balloon::actual(qmp)? < RAM * MEBIBYTE);
     assert!(eventually(PATIENCE, begun)?, "the balloon does not move");
     Ok(())
@@ -91,33 +108,33 @@ fn memory_survives_resets_amid_an_inflate() -> Result<()> {
     let mut vm = launch.start()?;
     let mut agent = vm.boot()?;
     let mut qmp = vm.qmp()?;
-    agent.fill("old", 1, PATTERN)?;
+    agent.fill("old", 1, TINY.pattern)?;
     let before = anonymous(&vm)?;
     agent.free("old")?;
     for way in [Way::Guest, Way::User] {
-        begin_inflate(&mut qmp)?;
+        begin_inflate(&mut qmp, TINY)?;
         agent = reset(way, agent, &mut qmp).map_err(|error| vm.explain(error))?;
         let after = anonymous(&vm)?;
         assert!(after < before, "{way:?}: {after} of {before} are held still");
         assert_eq!(agent.exec("grep -c ^processor /proc/cpuinfo")?.trim(), "2");
         // The target was kept, and the new driver follows it.
         agent.fill("kept", 2, KEPT)?;
-        balloon::wait(&mut qmp, LEFT * MEBIBYTE, PATIENCE)?;
-        all_is_writable(&mut agent, &mut qmp)?;
+        balloon::wait(&mut qmp, TINY.left * MEBIBYTE, PATIENCE)?;
+        all_is_writable(&mut agent, &mut qmp, TINY)?;
     }
 
     // A driver that goes amid an inflate, and comes back.
     let device = agent.exec(&format!("cd {DRIVER}; echo virtio*"))?;
     let device = device.trim();
-    begin_inflate(&mut qmp)?;
+    begin_inflate(&mut qmp, TINY)?;
     agent.exec(&format!("echo {device} > {DRIVER}/unbind"))?;
     balloon::wait(&mut qmp, RAM * MEBIBYTE, PATIENCE)?;
-    agent.fill("more", 5, PATTERN)?;
+    agent.fill("more", 5, TINY.pattern)?;
     agent.verify("more")?;
     agent.free("more")?;
     agent.exec(&format!("echo {device} > {DRIVER}/bind"))?;
-    balloon::wait(&mut qmp, LEFT * MEBIBYTE, PATIENCE)?;
-    all_is_writable(&mut agent, &mut qmp)?;
+    balloon::wait(&mut qmp, TINY.left * MEBIBYTE, PATIENCE)?;
+    all_is_writable(&mut agent, &mut qmp, TINY)?;
     let faults = qmp.command("x-ballast-query-faults", Value::Null)?;
     for fault in faults.as_array().into_iter().flatten() {
         let driver = [
@@ -197,14 +214,14 @@ fn two_signals_end_it(vm: &mut Vm, agent: &mut Agent<ChildStdin>, qmp: &mut Qmp)
 }
 
 /// With the balloon at its target: empties it, writes to what came, fills it again; what was kept is still there.
-fn all_is_writable(agent: &mut Agent<ChildStdin>, qmp: &mut Qmp) -> Result<()> {
+fn all_is_writable(agent: &mut Agent<ChildStdin>, qmp: &mut Qmp, room: Room) -> Result<()> {
     balloon::ask(qmp, RAM * MEBIBYTE)?;
     balloon::wait(qmp, RAM * MEBIBYTE, PATIENCE)?;
-    agent.fill("more", 3, PATTERN)?;
+    agent.fill("more", 3, room.pattern)?;
     agent.verify("more")?;
     agent.free("more")?;
-    balloon::ask(qmp, LEFT * MEBIBYTE)?;
-    balloon::wait(qmp, LEFT * MEBIBYTE, PATIENCE)?;
+    balloon::ask(qmp, room.left * MEBIBYTE)?;
+    balloon::wait(qmp, room.left * MEBIBYTE, PATIENCE)?;
     agent.verify("kept")?;
     balloon::ask(qmp, RAM * MEBIBYTE)?;
     balloon::wait(qmp, RAM * MEBIBYTE, PATIENCE).map(drop)
@@ -221,7 +238,7 @@ fn anonymous(vm: &Vm) -> Result<u64> {
 #[ignore = "needs the lab: cargo lab test --long"]
 fn long_a_hundred_resets_leave_nothing_behind() -> Result<()> {
     let _pool = ALL_2M.set(RAM / 2 * MEBIBYTE / HUGE_PAGE)?;
-    for kernel in [names::TINY_ELF, names::STOCK] {
+    for (kernel, room) in [(names::TINY_ELF, TINY), (names::STOCK, STOCK)] {
         let mut vm = launch(kernel).start()?;
         let mut agent = vm.boot()?;
         let mut qmp = vm.qmp()?;
@@ -236,12 +253,12 @@ fn long_a_hundred_resets_leave_nothing_behind() -> Result<()> {
         let mut before = None;
         let rounds = if kernel == names::STOCK { 8 } else { 100 };
         for (round, way) in ways.into_iter().cycle().take(rounds).enumerate() {
-            begin_inflate(&mut qmp)?;
+            begin_inflate(&mut qmp, room)?;
             agent = reset(way, agent, &mut qmp).map_err(|error| vm.explain(error))?;
             if round % 10 == 0 {
                 agent.fill("kept", 2, KEPT)?;
-                balloon::wait(&mut qmp, LEFT * MEBIBYTE, PATIENCE)?;
-                all_is_writable(&mut agent, &mut qmp)?;
+                balloon::wait(&mut qmp, room.left * MEBIBYTE, PATIENCE)?;
+                all_is_writable(&mut agent, &mut qmp, room)?;
             } else {
                 balloon::ask(&mut qmp, RAM * MEBIBYTE)?;
                 balloon::wait(&mut qmp, RAM * MEBIBYTE, PATIENCE)?;
