@@ -249,10 +249,14 @@ fn long_a_hundred_resets_leave_nothing_behind() -> Result<()> {
             Way::Port(0x64, 0xfe),
             Way::Port(0x602, 1),
         ];
+        // A distribution's kernel has no /dev/port.
+        let (ways, rounds) = match kernel == names::STOCK {
+            true => (&ways[..2], 8),
+            false => (&ways[..], 100),
+        };
         // What is made once is there after the first ones.
         let mut before = None;
-        let rounds = if kernel == names::STOCK { 8 } else { 100 };
-        for (round, way) in ways.into_iter().cycle().take(rounds).enumerate() {
+        for (round, &way) in ways.iter().cycle().take(rounds).enumerate() {
             begin_inflate(&mut qmp, room)?;
             agent = reset(way, agent, &mut qmp).map_err(|error| vm.explain(error))?;
             if round % 10 == 0 {
