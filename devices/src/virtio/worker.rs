@@ -1,13 +1,13 @@
 //! The thread that owns a device and its rings.
 //!
-//! It waits for four kinds of bells: orders of the transport, the device's own event, its source, and kicks; and no longer
+//! It waits for bells: orders of the transport, written configuration, the device's own event, its source, and kicks; and no longer
 //! than the device wants. One turn of the loop takes the orders, then what the device's user wants, then serves the queues;
 //! then it publishes what changed.
 
 use std::io;
 use std::os::fd::{AsRawFd, RawFd};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use memory::ram::Ram;
 use vmm_sys_util::epoll::{ControlOperation, Epoll, EpollEvent, EventSet};
@@ -23,6 +23,14 @@ use super::queue::{QueueError, VirtQueue};
 const ORDERS: u64 = u64::MAX;
 const DEVICE: u64 = u64::MAX - 1;
 const SOURCE: u64 = u64::MAX - 2;
+const CONFIG: u64 = u64::MAX - 3;
+
+/// How long nobody is woken for written configuration after it was looked at. Drivers write it as often as they kick, and a kick
+/// has the worker look at it too.
+const CONFIG_PAUSE: Duration = Duration::from_millis(10);
+
+/// Rings once, until it is watched again.
+const ONCE: EventSet = EventSet::IN.union(EventSet::ONE_SHOT);
 
 /// Events taken from one wait; what does not fit comes with the next.
 const EVENTS: usize = 16;
@@ -36,6 +44,8 @@ pub(super) struct Worker {
     queues: Vec<VirtQueue>,
     /// The driver's configuration as last seen; kept for its capacity.
     config: Vec<u8>,
+    /// Until then nobody is woken for written configuration.
+    config_pause: Option<Instant>,
 }
 
 impl Worker {
@@ -45,6 +55,7 @@ impl Worker {
             epoll.ctl(ControlOperation::Add, bell, EpollEvent::new(events, token))
         };
         watch(shared.bell().as_raw_fd(), EventSet::IN, ORDERS)?;
+        watch(shared.config_bell().as_raw_fd(), ONCE, CONFIG)?;
         watch(device.event().as_raw_fd(), EventSet::IN, DEVICE)?;
         if let Some(source) = device.source() {
             let news = EventSet::IN | EventSet::EDGE_TRIGGERED;
@@ -60,6 +71,7 @@ impl Worker {
             epoll,
             queues: Vec::new(),
             config: Vec::new(),
+            config_pause: None,
         })
     }
 
@@ -80,6 +92,10 @@ impl Worker {
                 // A bell that cannot be read was not rung: all are non-blocking.
                 let _ = match event.data() {
                     ORDERS => self.shared.bell().read(),
+                    CONFIG => {
+                        self.config_pause = Some(Instant::now() + CONFIG_PAUSE);
+                        self.shared.config_bell().read()
+                    }
                     DEVICE => {
                         woken = true;
                         self.device.event().read().inspect(|_| self.device.handle_event())
@@ -96,6 +112,10 @@ impl Worker {
                         kick.map_or(Ok(0), EventFd::read)
                     }
                 };
+            }
+            if let Err(error) = self.hear_of_config_again() {
+                tracing::error!("device worker cannot wait: {error}");
+                break;
             }
             if self.device.next_timer().is_some_and(|due| due <= Instant::now()) {
                 woken = true;
@@ -115,9 +135,21 @@ impl Worker {
         self.shared.stopped();
     }
 
+    /// Ends the pause if it is time: what was written meanwhile rings at once.
+    fn hear_of_config_again(&mut self) -> io::Result<()> {
+        if self.config_pause.is_none_or(|end| end > Instant::now()) {
+            return Ok(());
+        }
+        self.config_pause = None;
+        let bell = self.shared.config_bell().as_raw_fd();
+        self.epoll
+            .ctl(ControlOperation::Modify, bell, EpollEvent::new(ONCE, CONFIG))
+    }
+
     /// How long to wait for a bell, in milliseconds as epoll_wait(2) takes them.
     fn patience(&self) -> i32 {
-        self.device.next_timer().map_or(-1, |due| {
+        let timers = [self.device.next_timer(), self.config_pause];
+        timers.into_iter().flatten().min().map_or(-1, |due| {
             let time = due.saturating_duration_since(Instant::now());
             // Up, so that the moment has come when the wait is over.
             i32::try_from(time.as_micros().div_ceil(1000)).unwrap_or(i32::MAX)

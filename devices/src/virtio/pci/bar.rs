@@ -45,7 +45,7 @@ impl Shared {
                     self.count(offset);
                 }
                 if registers.common.driver_known() {
-                    self.order(registers, |orders| orders.config_written = true);
+                    self.config_written(registers);
                 }
             }
             Structure::Notify => self.notify(offset, at),

@@ -61,8 +61,10 @@ pub(in crate::virtio) struct Shared {
     registers: Mutex<Registers>,
     /// A reset is done, or the worker gone.
     reset_done: Condvar,
-    /// Rung for [`Orders`].
+    /// Rung for [`Orders`], but for written configuration.
     bell: EventFd,
+    /// Rung when the driver wrote configuration.
+    config_bell: EventFd,
     /// One for each queue.
     kicks: Vec<EventFd>,
     doorbells: Arc<dyn Doorbells>,
@@ -96,6 +98,7 @@ impl Shared {
             registers: Mutex::new(registers),
             reset_done: Condvar::new(),
             bell: EventFd::new(EFD_NONBLOCK)?,
+            config_bell: EventFd::new(EFD_NONBLOCK)?,
             kicks: device.queue_sizes.iter().map(kick).collect::<io::Result<_>>()?,
             doorbells,
             faults,
@@ -114,6 +117,10 @@ impl Shared {
         &self.bell
     }
 
+    pub(in crate::virtio) fn config_bell(&self) -> &EventFd {
+        &self.config_bell
+    }
+
     pub(in crate::virtio) fn kicks(&self) -> &[EventFd] {
         &self.kicks
     }
@@ -125,6 +132,13 @@ impl Shared {
             .get(usize::from(queue))
             .map(|kick| kick.write(1))
             .is_some()
+    }
+
+    /// Tells the worker that the driver wrote configuration, when it has time to hear of it.
+    pub(super) fn config_written(&self, registers: &mut Registers) {
+        registers.orders.config_written = true;
+        // A full counter is as good a ring as any.
+        let _ = self.config_bell.write(1);
     }
 
     /// Leaves an order for the worker and wakes it.
