@@ -33,7 +33,7 @@ const INDIRECT: u16 = 4;
 /// Lets a driver describe and offer what it likes to a device of the first byte's choice: `data` is a list of operations
 /// (describe, offer, jump, write into buffers, serve, let time pass, reset).
 ///
-/// Asserts that no call returns more chains than the queue has, that no chain gets more bytes than its device gives one,
+/// Asserts that no call returns more chains than were kept and offered, that no chain gets more bytes than its device gives one,
 /// and that a device that waits names a time for it.
 pub fn device_queues(data: &[u8]) {
     let mut bytes = Bytes(data);
@@ -93,9 +93,10 @@ pub fn device_queues(data: &[u8]) {
             _ => {
                 broken = serve(device.as_mut(), &ram, &mut queues, &faults).is_err();
                 let used = driver.take_used();
+                // A driver may offer chains again that the device still has, for a frame that needs more than one.
                 assert!(
-                    aliased || used.len() <= usize::from(SIZE),
-                    "more chains returned than a queue has"
+                    aliased || used.len() <= 2 * usize::from(SIZE),
+                    "more chains returned than there can be"
                 );
                 assert!(
                     aliased || used.iter().all(|(_, length)| *length <= most),
