@@ -7,8 +7,8 @@ use std::os::unix::fs::FileExt;
 use rustix::fs::FallocateFlags;
 use rustix::io::Errno;
 
-/// Zeros to write where the file system makes none by itself.
-static ZEROS: [u8; 64 << 10] = [0; 64 << 10];
+/// Zeros to write where nothing makes them by itself.
+pub static ZEROS: [u8; 64 << 10] = [0; 64 << 10];
 
 /// Gives the space of a range back to the file system; the file keeps its length. Returns whether that can be done.
 ///

@@ -11,7 +11,8 @@ use std::fs::File;
 use std::io::{self, ErrorKind};
 use std::os::fd::AsFd;
 
-use devices::disk::{DiskImage, Piece, space};
+use devices::disk::space::{self, ZEROS};
+use devices::disk::{DiskImage, Piece};
 use imago::{FormatAccess, Mapping, ShallowMapping};
 use memory::transfer;
 
@@ -25,8 +26,6 @@ use pieces::Pieces;
 
 /// So many pointers to new tables wait at most.
 const MOST_HELD: usize = 64;
-/// Zeros for images of version 2, which have no clusters of zeros.
-static ZEROS: [u8; 64 << 10] = [0; 64 << 10];
 
 /// An open image with the images under it.
 pub struct Qcow2Image {
