@@ -37,7 +37,7 @@ fn a_locked_memfd_goes_and_comes_back() -> Result<()> {
 
 #[test]
 #[ignore = "needs the lab: cargo lab test"]
-fn a_directory_in_memory_goes_and_comes_back() -> Result<()> {
+fn long_a_directory_in_memory_goes_and_comes_back() -> Result<()> {
     goes_and_comes_back(Backing::Tmpfs, 95, "")
 }
 
@@ -50,7 +50,7 @@ fn a_memfd_of_huge_pages_goes_and_comes_back() -> Result<()> {
 
 #[test]
 #[ignore = "needs the lab: cargo lab test"]
-fn a_directory_of_huge_pages_goes_and_comes_back() -> Result<()> {
+fn long_a_directory_of_huge_pages_goes_and_comes_back() -> Result<()> {
     let _pool = ALL_2M.set(RAM * MEBIBYTE / HUGE_PAGE)?;
     goes_and_comes_back(Backing::HugeDirectory, 75, "")
 }
