@@ -11,15 +11,20 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use tests::harness::agent::{Agent, BOOT};
 use tests::harness::backing;
-use tests::harness::hugepages::ALL_2M;
+use tests::harness::hugepages::Pool;
 use tests::harness::qmp::Qmp;
 use tests::harness::vm::{Launch, Vm};
 use tests::harness::{Error, Result};
 
 /// Guest RAM, in huge pages.
 const PAGES: u64 = 96;
-/// What the pool has: enough for the kernel, not for what the guest writes then.
+/// What the pool of its node has: enough for the kernel, not for what the guest writes then.
 const FEW: u64 = 52;
+/// What the pool of the other node has, for nobody here.
+const ELSEWHERE: u64 = 16;
+/// The pool of the node that the guest's RAM is bound to.
+const OWN: Pool = Pool::node_2m(1);
+const OTHER: Pool = Pool::node_2m(0);
 /// What the guest writes, in MiB.
 const PATTERN: usize = 110;
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -33,7 +38,8 @@ fn tiny() -> Launch {
 }
 
 fn launch() -> Launch {
-    let object = "memory-backend-file,id=mem0,size=192M,mem-path=/dev/hugepages,share=on,reserve=off";
+    let object = "memory-backend-file,id=mem0,size=192M,mem-path=/dev/hugepages,share=on,reserve=off,\
+                  policy=bind,host-nodes=1";
     tiny()
         .line("-m 192 -machine memory-backend=mem0 -object")
         .arg(object)
@@ -81,7 +87,8 @@ fn put(path: &Path, text: &str) -> Result<()> {
 #[test]
 #[ignore = "needs the lab: cargo lab test"]
 fn huge_pages_that_run_out_stop_the_guest() -> Result<()> {
-    let small = ALL_2M.set(FEW)?;
+    let elsewhere = OTHER.set(ELSEWHERE)?;
+    let small = OWN.set(FEW)?;
     let mut vm = launch().qmp().start()?;
     let mut qmp = vm.qmp()?;
     let mut agent = vm.boot()?;
@@ -90,10 +97,12 @@ fn huge_pages_that_run_out_stop_the_guest() -> Result<()> {
 
     let data = starved(&mut qmp, "pool-empty")?;
     assert_eq!(
-        (&data["page-size"], &data["data-lost"]),
-        (&json!(2 << 20), &json!(false)),
+        (&data["page-size"], &data["host-nodes"], &data["data-lost"]),
+        (&json!(2 << 20), &json!([1]), &json!(false)),
         "{data}"
     );
+    // The other node has enough, which is of no use.
+    assert_eq!(OTHER.pages()?.free, ELSEWHERE);
     let message = data["message"].as_str().unwrap_or_default();
     let pool = format!("0 free ({FEW} in the pool");
     assert!(message.contains("'mem0'") && message.contains(&pool), "{message}");
@@ -104,7 +113,7 @@ fn huge_pages_that_run_out_stop_the_guest() -> Result<()> {
     qmp.command("cont", Value::Null)?;
     starved(&mut qmp, "pool-empty")?;
 
-    let large = ALL_2M.set(PAGES)?;
+    let large = OWN.set(PAGES)?;
     qmp.command("cont", Value::Null)?;
     let mut agent = join(filling)?;
     assert_eq!(qmp.command("query-status", Value::Null)?["status"], "running");
@@ -113,11 +122,11 @@ fn huge_pages_that_run_out_stop_the_guest() -> Result<()> {
     qmp.command("quit", Value::Null)?;
     assert_eq!(vm.wait(PATIENCE)?.code(), Some(0), "{}", vm.errors.text());
     drop(large);
-    let pages = ALL_2M.pages()?;
+    let pages = OWN.pages()?;
     assert_eq!((pages.total, pages.free), (FEW, FEW));
 
     a_guest_that_nobody_watches_ends()?;
-    drop(small);
+    drop((small, elsewhere));
     Ok(())
 }
 
@@ -130,7 +139,7 @@ fn a_guest_that_nobody_watches_ends() -> Result<()> {
     let said = vm.errors.text();
     let pool = format!("0 free ({FEW} in the pool");
     assert!(said.contains("'mem0'") && said.contains(&pool), "{said}");
-    assert_eq!(ALL_2M.pages()?.free, FEW);
+    assert_eq!(OWN.pages()?.free, FEW);
     Ok(())
 }
 
