@@ -265,7 +265,7 @@ fn peek(agent: &mut Agent<ChildStdin>, address: u64) -> Result<String> {
 fn a_file_that_is_cut_stops_the_guest() -> Result<()> {
     let backing = Backing::new(CUT_RAM)?;
     let launch = backing.launch("").line("-device virtio-balloon-pci,id=balloon0");
-    let mut vm = launch.qmp().start()?;
+    let mut vm = launch.reboots().qmp().start()?;
     let mut qmp = vm.qmp()?;
     let mut agent = vm.boot()?;
     agent.fill("pattern", 5, 24)?;
@@ -332,6 +332,22 @@ fn a_file_that_is_cut_stops_the_guest() -> Result<()> {
     assert_eq!(qmp.monitor("cont force")?, "");
     assert_eq!(peek(&mut agent, TOUCHED)?, "0x00000000");
     agent.verify("pattern")?;
+
+    // A reset needs memory too: it says so though the machine stands still already. What was lost is nobody's any more.
+    backing.set(0)?;
+    assert_eq!(starved(&mut qmp, "file-cut")?["data-lost"], true);
+    qmp.command("system_reset", Value::Null)?;
+    let data = starved(&mut qmp, "file-cut")?;
+    assert_eq!(
+        (&data["data-lost"], &data["vcpu"]),
+        (&json!(false), &Value::Null),
+        "{data}"
+    );
+    let message = data["message"].as_str().unwrap_or_default();
+    assert!(message.contains("needed by the reset"), "{message}");
+    backing.set(CUT_RAM << 20)?;
+    qmp.command("cont", Value::Null)?;
+    qmp.wait_event("RESET", PATIENCE)?;
     drop(vm);
     Ok(())
 }

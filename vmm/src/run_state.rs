@@ -26,6 +26,8 @@ use RunState::{GuestPanicked, InternalError, MemoryStarved, Paused, Prelaunch, R
 /// Every change of state there is; anything else is refused.
 const TRANSITIONS: &[(RunState, RunState)] = &[
     (Prelaunch, Running),
+    // A reset needs memory in every state that it can begin in.
+    (Prelaunch, MemoryStarved),
     (Prelaunch, Shutdown),
     (Running, Paused),
     (Running, MemoryStarved),
@@ -38,6 +40,7 @@ const TRANSITIONS: &[(RunState, RunState)] = &[
     (Paused, InternalError),
     (Paused, Shutdown),
     (GuestPanicked, Running),
+    (GuestPanicked, MemoryStarved),
     (GuestPanicked, Shutdown),
     (MemoryStarved, Running),
     (MemoryStarved, Shutdown),

@@ -16,6 +16,8 @@ pub enum Witness {
     Vcpu(u8),
     /// A thread of ours that does a device's work.
     Device,
+    /// The reset of the machine, which loads the kernel again.
+    Reset,
     /// Nobody yet: the main loop saw it coming.
     Nobody,
 }
@@ -112,7 +114,7 @@ impl Diagnosis {
     pub fn vcpu(&self) -> Option<u8> {
         match self.starvation.witness {
             Witness::Vcpu(index) => Some(index),
-            Witness::Device | Witness::Nobody => None,
+            Witness::Device | Witness::Reset | Witness::Nobody => None,
         }
     }
 
@@ -139,6 +141,7 @@ impl fmt::Display for Diagnosis {
         match starvation.witness {
             Witness::Vcpu(vcpu) => write!(f, ", needed by vCPU {vcpu}")?,
             Witness::Device => write!(f, ", needed by a device")?,
+            Witness::Reset => write!(f, ", needed by the reset")?,
             Witness::Nobody => {}
         }
         if let Some(backend) = &self.backend {

@@ -38,7 +38,15 @@ impl Machine {
     pub fn bus_error(&mut self, error: BusError) {
         let address = self.parts.ram.locate(error.address).map(|(address, _)| address);
         match (error.kind, address) {
-            (Kind::Missing, Some(address)) => self.starve(Starvation::new(Witness::Device, Some(address))),
+            (Kind::Missing, Some(address)) => {
+                // A device that waits holds the reset up.
+                let witness = if self.is_resetting() {
+                    Witness::Reset
+                } else {
+                    Witness::Device
+                };
+                self.starve(Starvation::new(witness, Some(address)));
+            }
             (Kind::Broken, Some(address)) => {
                 self.tell_broken(&BrokenMemory::touched_by_device(address));
                 let page = self.page_at(address);
@@ -107,7 +115,11 @@ impl Machine {
 
     /// Stops, tells what is missing, and waits for `cont`; where nobody could say that, ends.
     pub(super) fn starve(&mut self, starvation: Starvation) {
-        if !self.run_state.may_become(RunState::MemoryStarved) {
+        let from = self.run_state;
+        // What is told already is not told by each vCPU that meets it, but a reset has let go of what there was.
+        let news = from.may_become(RunState::MemoryStarved)
+            || (from == RunState::MemoryStarved && self.is_resetting());
+        if !news {
             return;
         }
         if !self.pause() {
@@ -116,7 +128,9 @@ impl Machine {
         let diagnosis = starvation.diagnose(&self.parts.ram);
         self.run_state = RunState::MemoryStarved;
         self.trouble.data_lost |= diagnosis.data_lost;
-        self.events.push(Event::Stop);
+        if from == RunState::Running {
+            self.events.push(Event::Stop);
+        }
         self.events.push(Event::MemoryStarved(diagnosis.clone()));
         if !self.attended {
             eprintln!("ballast: {diagnosis}; without -qmp or -monitor nobody can let the guest go on");

@@ -1,6 +1,14 @@
 use super::*;
 
-const ALL: [RunState; 6] = [Prelaunch, Running, Paused, MemoryStarved, InternalError, Shutdown];
+const ALL: [RunState; 7] = [
+    Prelaunch,
+    Running,
+    Paused,
+    MemoryStarved,
+    GuestPanicked,
+    InternalError,
+    Shutdown,
+];
 
 #[test]
 fn nothing_follows_shutdown() {
@@ -24,4 +32,13 @@ fn a_broken_vcpu_is_never_run_again() {
 #[test]
 fn no_state_follows_itself() {
     assert!(ALL.iter().all(|state| !state.may_become(*state)));
+}
+
+#[test]
+fn a_reset_can_be_short_of_memory_in_every_state_that_it_begins_in() {
+    for state in ALL {
+        let resets = !matches!(state, InternalError | Shutdown);
+        let told = state == MemoryStarved || state.may_become(MemoryStarved);
+        assert_eq!(resets, told, "{state}");
+    }
 }

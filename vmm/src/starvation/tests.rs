@@ -17,6 +17,13 @@ fn a_cut_file_is_told_with_what_was_lost() {
         (Some("mem0"), Some(4096))
     );
     assert_eq!((diagnosis.vcpu(), diagnosis.address()), (Some(1), Some(address)));
+    let reset = Starvation::new(Witness::Reset, Some(address)).diagnose(&ram);
+    assert_eq!((reset.vcpu(), reset.cause()), (None, Some("file-cut")));
+    assert!(
+        reset
+            .to_string()
+            .contains("at guest address 0x3ff000, needed by the reset")
+    );
     let text = diagnosis.to_string();
     assert!(
         text.starts_with("the host cannot supply guest memory at guest address 0x3ff000, needed by vCPU 1")
