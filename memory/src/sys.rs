@@ -210,7 +210,7 @@ const IS_PRESENT: u64 = 1 << 3;
 const IS_ZERO: u64 = 1 << 5;
 const IS_HUGE: u64 = 1 << 6;
 
-/// A run of pages that are there and of one kind: `struct page_region` of linux/fs.h.
+/// A run of addresses that a scan has found: `struct page_region` of linux/fs.h.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct PageRun {
@@ -222,9 +222,9 @@ pub(crate) struct PageRun {
 }
 
 impl PageRun {
-    /// Whether the page table has them as pages larger than 4 KiB.
+    /// Whether they are pages larger than 4 KiB, and not the page of zeroes. Else there is nothing that costs the host memory.
     pub(crate) fn is_huge(&self) -> bool {
-        self.categories & IS_HUGE != 0
+        self.categories & (IS_PRESENT | IS_ZERO | IS_HUGE) == IS_PRESENT | IS_HUGE
     }
 }
 
@@ -246,9 +246,10 @@ struct ScanRequest {
     returned: u64,
 }
 
-/// Finds the pages in `range` of this process that are mapped, without those that are the kernel's page of zeroes
-/// (`PAGEMAP_SCAN`, Linux 6.7; Documentation/admin-guide/mm/pagemap.rst). `pagemap` is `/proc/self/pagemap`. Returns how many
-/// of `runs` were filled, and where the walk ended: at the end of the range unless `runs` was full.
+/// Finds what in `range` of this process is anything but pages of 4 KiB with contents: larger pages, none at all, the kernel's
+/// page of zeroes (`PAGEMAP_SCAN`, Linux 6.7; Documentation/admin-guide/mm/pagemap.rst). Not the pages themselves: to leave out a
+/// page costs the kernel a quarter of what it costs to tell one. `pagemap` is `/proc/self/pagemap`. Returns how many of `runs`
+/// were filled, and where the walk ended: at the end of the range unless `runs` was full.
 ///
 /// # Errors
 /// `ENOTTY` on an older kernel.
@@ -263,10 +264,10 @@ pub(crate) fn scan_pages(
         end: range.end,
         runs: runs.as_mut_ptr().addr() as u64,
         runs_len: runs.len() as u64,
-        // There, and not the page of zeroes.
-        inverted: IS_ZERO,
-        all_of: IS_PRESENT | IS_ZERO,
-        returned: IS_PRESENT | IS_HUGE,
+        // Inverted, this one means: not there.
+        inverted: IS_PRESENT,
+        any_of: IS_PRESENT | IS_ZERO | IS_HUGE,
+        returned: IS_PRESENT | IS_ZERO | IS_HUGE,
         ..ScanRequest::default()
     };
     // Where the buffer is goes to the kernel as a number, so say to the compiler that it is used.

@@ -18,25 +18,25 @@ const RAM: u64 = 2 << 30;
 const AGE: Duration = Duration::from_millis(1050);
 /// How often each is asked. What counts is the best: a busy machine makes the others worse.
 const TIMES: usize = 6;
-/// Processor time of a query in ms, where memory lies in huge pages as it does by default.
+/// Processor time of a query in ms.
 const MOST: f64 = 20.0;
-/// The same in pages of 4 KiB, as a part of what reading smaps and numa_maps takes: how long a page takes is the machine's.
-const PART: f64 = 0.6;
+/// The same where the machine is slow: as a part of what reading smaps and numa_maps takes.
+const PART: f64 = 0.25;
 
 #[test]
 #[ignore = "needs the lab: cargo lab test"]
 fn long_large_memory_is_asked_about_at_little_cost() -> Result<()> {
     let _pool = ALL_2M.set(RAM / HUGE_PAGE)?;
     let _thp = Knob::set("/sys/kernel/mm/transparent_hugepage/enabled".as_ref(), "madvise")?;
-    for (object, huge) in [
-        ("memory-backend-ram", true),
-        ("memory-backend-memfd,hugetlb=on", true),
-        ("memory-backend-ram,thp=off", false),
-        ("memory-backend-memfd", false),
+    for object in [
+        "memory-backend-ram",
+        "memory-backend-memfd,hugetlb=on",
+        "memory-backend-ram,thp=off",
+        "memory-backend-memfd",
     ] {
         let (cost, files) = query(object)?;
         println!("{object}: {cost:.1} ms a query, smaps and numa_maps {files:.1} ms");
-        let most = if huge { MOST } else { PART * files };
+        let most = MOST.max(PART * files);
         assert!(cost < most, "{object}: {cost} of {most} ms");
     }
     Ok(())

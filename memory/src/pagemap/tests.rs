@@ -1,3 +1,7 @@
+use std::os::unix::fs::FileExt;
+
+use proptest::{prop_assert_eq, proptest};
+
 use super::*;
 use crate::mapping::{Advice, MapRequest, Span};
 use crate::size::{ByteSize, PageSize};
@@ -22,8 +26,10 @@ fn there(mapping: &Mapping) -> Vec<(u64, u64)> {
     let mut runs = Vec::new();
     let pagemap = Pagemap::open().unwrap();
     pagemap
-        .scan(mapping, |run| {
-            runs.push((run.start - mapping.address(), run.end - run.start));
+        .scan(mapping, |pages| {
+            assert!(!pages.huge);
+            let Range { start, end } = pages.range;
+            runs.push((start - mapping.address(), end - start));
         })
         .unwrap();
     runs
@@ -59,4 +65,32 @@ fn check_many_runs(mib: u64) {
             .iter()
             .eq(&pages.map(|offset| (offset, 4096)).collect::<Vec<_>>())
     );
+}
+
+proptest! {
+    /// Of pages that were never touched, that were only read, and that were written to, the last are there.
+    #[test]
+    fn tells_what_was_written_to(stretches in proptest::collection::vec((0..3_u64, 1..40_u64), 1..80)) {
+        let (mapping, own) = (anonymous(16), File::open("/proc/self/mem").unwrap());
+        let (mut offset, mut written) = (0, Vec::<(u64, u64)>::new());
+        for (kind, pages) in stretches {
+            let len = pages * 4096;
+            let span = Span { offset, len };
+            match kind {
+                0 => {}
+                1 => {
+                    let mut bytes = vec![0; len.try_into().unwrap()];
+                    own.read_exact_at(&mut bytes, mapping.address() + offset).unwrap();
+                }
+                _ => mapping.touch(span, PageSize::BASE).unwrap(),
+            }
+            match written.last_mut().filter(|last| last.0 + last.1 == offset) {
+                Some(last) if kind == 2 => last.1 += len,
+                _ if kind == 2 => written.push((offset, len)),
+                _ => {}
+            }
+            offset += len;
+        }
+        prop_assert_eq!(there(&mapping), written);
+    }
 }

@@ -2,9 +2,10 @@
 
 use std::collections::BTreeMap;
 use std::io;
+use std::ops::Range;
 
 use crate::mapping::Mapping;
-use crate::pagemap::Pagemap;
+use crate::pagemap::{Pagemap, Pages};
 use crate::picks::Picks;
 use crate::size::{ByteSize, PageSize};
 use crate::sys;
@@ -50,7 +51,7 @@ impl Walk {
         let part = |picks: usize| picks / sharers.clamp(1, 32);
         let base = Picks::new(part(ALL_BASE), part(SOME_BASE));
         let mut seen = Seen::new(page, base, Picks::new(part(HUGE), part(HUGE)));
-        pagemap.scan(mapping, |run| seen.show(run))?;
+        pagemap.scan(mapping, |pages| seen.show(pages))?;
         seen.walk()
     }
 
@@ -93,7 +94,7 @@ impl Walk {
     pub(super) fn count(pagemap: &Pagemap, mapping: &Mapping, page: PageSize) -> io::Result<Self> {
         // As few base pages as there can be; of the huge ones it has to be known which are the page of zeroes.
         let mut seen = Seen::new(page, Picks::new(0, 0), Picks::new(HUGE, HUGE));
-        pagemap.scan(mapping, |run| seen.show(run))?;
+        pagemap.scan(mapping, |pages| seen.show(pages))?;
         seen.walk()
     }
 
@@ -149,10 +150,10 @@ impl Kind {
         }
     }
 
-    fn show(&mut self, run: &sys::PageRun) {
-        let pages = (run.end - run.start) / self.page;
+    fn show(&mut self, range: &Range<u64>) {
+        let pages = (range.end - range.start) / self.page;
         self.pages += pages;
-        self.picks.show(run.start, self.page, pages);
+        self.picks.show(range.start, self.page, pages);
     }
 
     fn bytes(&self) -> u64 {
@@ -230,10 +231,10 @@ impl Seen {
         }
     }
 
-    fn show(&mut self, run: &sys::PageRun) {
-        match run.is_huge() {
-            true => self.huge.show(run),
-            false => self.base.show(run),
+    fn show(&mut self, pages: &Pages) {
+        match pages.huge {
+            true => self.huge.show(&pages.range),
+            false => self.base.show(&pages.range),
         }
     }
 
