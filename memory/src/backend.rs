@@ -89,8 +89,8 @@ pub trait Backend: Send + Sync + fmt::Debug {
     /// What the kernel says.
     fn map(&self, size: ByteSize, guest_start: u64, reserve: bool) -> io::Result<Mapping>;
 
-    /// The start has come to its end: what was made for it stays.
-    fn started(&mut self);
+    /// The start has come to its end: what was made for it stays. A backend that goes before leaves nothing behind.
+    fn started(&self);
 
     /// Gives the whole pages inside `spans` back to the host. The spans are sorted and apart from each other, lie in
     /// `mapping`, which is this backend's, and are used up: what the vector holds afterwards means nothing. Reads give

@@ -103,10 +103,16 @@ impl Ram {
     /// pages are checked.
     ///
     /// # Errors
-    /// [`RamError`] when something that was asked for cannot be had. Nothing is left behind then.
+    /// [`RamError`] when something that was asked for cannot be had. Nothing is left behind then, nor when the RAM goes before
+    /// [`Ram::started`].
     #[expect(clippy::needless_pass_by_value, reason = "the caller hands its plan over")]
     pub fn open(specs: Vec<BackendSpec>, observer: &dyn OpenObserver) -> Result<Self, RamError> {
         open::open(&specs, observer).map(|inner| Self(Arc::new(inner)))
+    }
+
+    /// The start has come to its end: files that were made for it stay.
+    pub fn started(&self) {
+        self.0.backends.iter().for_each(OpenBackend::started);
     }
 
     /// All RAM.
@@ -208,6 +214,11 @@ impl OpenBackend {
     /// As [`Ram::open`].
     pub fn open(spec: &BackendSpec) -> Result<Self, RamError> {
         open::open_alone(spec, &())
+    }
+
+    /// Its start has come to its end: a file that was made for it stays.
+    pub fn started(&self) {
+        self.opened.source.started();
     }
 
     /// How much memory it is.

@@ -22,7 +22,7 @@ pub(crate) fn directory(path: &Path) -> BackendKind {
 }
 
 pub(crate) fn open(spec: BackendSpec) -> Result<Ram, RamError> {
-    Ram::open(vec![spec], &())
+    Ram::open(vec![spec], &()).inspect(Ram::started)
 }
 
 /// What the host holds for the first backend, in bytes.

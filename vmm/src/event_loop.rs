@@ -103,6 +103,7 @@ impl MainLoop {
     /// Runs until the machine has ended.
     pub fn run(self) -> Result<Outcome, Error> {
         let mut manager = EventManager::new().map_err(Error::Loop)?;
+        self.machine.started();
         let id = manager.add_subscriber(self);
         loop {
             let this = manager.subscriber_mut(id).map_err(Error::Loop)?;

@@ -169,6 +169,12 @@ impl Machine {
         Ok(machine)
     }
 
+    /// The start has come to its end, and nothing is undone any more.
+    pub fn started(&self) {
+        self.ram().started();
+        self.objects.started();
+    }
+
     /// The state now.
     pub fn run_state(&self) -> RunState {
         self.run_state

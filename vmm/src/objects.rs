@@ -62,16 +62,20 @@ impl Objects {
     ) -> Result<Objects, Error> {
         let mut objects = Objects::new(defaults, listener);
         for spec in specs {
-            objects.push(spec)?;
+            objects.backends.push(objects.open_one(spec)?);
         }
         Ok(objects)
     }
 
-    fn push(&mut self, spec: &BackendSpec) -> Result<(), Error> {
+    fn open_one(&self, spec: &BackendSpec) -> Result<OpenBackend, Error> {
         let backend = OpenBackend::open(spec)?;
         backend.fill_beside_guest(&self.listener).map_err(Error::Thread)?;
-        self.backends.push(backend);
-        Ok(())
+        Ok(backend)
+    }
+
+    /// The start has come to its end: files that were made for it stay.
+    pub fn started(&self) {
+        self.backends.iter().for_each(OpenBackend::started);
     }
 
     /// Those that there are.
@@ -100,7 +104,10 @@ impl Objects {
         if spec.prealloc == Prealloc::On {
             spec.prealloc = Prealloc::Background;
         }
-        self.push(&spec)
+        let backend = self.open_one(&spec)?;
+        backend.started();
+        self.backends.push(backend);
+        Ok(())
     }
 
     /// Takes one away. Its memory goes back to the host a little later: for much memory that takes long.

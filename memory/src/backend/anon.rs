@@ -43,7 +43,7 @@ impl Backend for Anonymous {
         })
     }
 
-    fn started(&mut self) {}
+    fn started(&self) {}
 
     fn release(&self, mapping: &Mapping, spans: &mut Vec<Span>) -> Released {
         let advice = if mapping.is_locked() {

@@ -80,7 +80,7 @@ impl Backend for Directory {
         Mapping::new(&request)
     }
 
-    fn started(&mut self) {}
+    fn started(&self) {}
 
     fn release(&self, mapping: &Mapping, spans: &mut Vec<Span>) -> Released {
         shared_pages(mapping, spans, self.page_size(), self.file.as_fd())

@@ -87,7 +87,7 @@ impl Backend for Memfd {
         Mapping::new(&request)
     }
 
-    fn started(&mut self) {}
+    fn started(&self) {}
 
     fn release(&self, mapping: &Mapping, spans: &mut Vec<Span>) -> Released {
         shared_pages(mapping, spans, self.page, self.file.as_fd())

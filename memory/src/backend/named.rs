@@ -2,9 +2,10 @@
 
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
-use rustix::fs::{AtFlags, CWD, FallocateFlags, FileType, Mode, OFlags};
+use rustix::fs::{AtFlags, CWD, FallocateFlags, FileType, Mode, OFlags, Stat};
 use rustix::io::Errno;
 
 use super::footprint::{Footprint, Tells};
@@ -29,12 +30,13 @@ pub(super) struct Named {
     shared: bool,
     size: ByteSize,
     footprint: Mutex<Footprint>,
-    /// What is left behind when the start fails; `None` once it has not.
-    undo: Option<Undo>,
+    undo: Undo,
+    /// The start has come to its end.
+    started: AtomicBool,
 }
 
 /// How a file was before.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Undo {
     Missing,
     Empty,
@@ -44,15 +46,14 @@ enum Undo {
 impl Drop for Named {
     /// A start that failed leaves the file as it was; an end with `discard-data=on` leaves it without bytes of the guest.
     fn drop(&mut self) {
-        let done = match self.undo {
-            Some(Undo::Missing) => rustix::fs::unlinkat(CWD, &self.spec.path, AtFlags::empty()),
-            Some(Undo::Empty) => rustix::fs::ftruncate(&self.file, 0),
-            Some(Undo::Unchanged) => Ok(()),
-            None if self.spec.discard => {
+        let done = match (self.started.load(Ordering::Relaxed), self.undo) {
+            (false, Undo::Missing) => self.unlink(),
+            (false, Undo::Empty) => rustix::fs::ftruncate(&self.file, 0),
+            (true, _) if self.spec.discard => {
                 let flags = FallocateFlags::PUNCH_HOLE | FallocateFlags::KEEP_SIZE;
                 rustix::fs::fallocate(&self.file, flags, self.spec.offset.bytes(), self.size.bytes())
             }
-            None => Ok(()),
+            (false, Undo::Unchanged) | (true, _) => Ok(()),
         };
         if let Err(error) = done {
             tracing::warn!("file '{}' keeps its bytes: {error}", self.spec.path.display());
@@ -72,7 +73,8 @@ impl Named {
             shared,
             size,
             footprint: Mutex::new(Footprint::new(0, 0, Tells::Holes)),
-            undo: Some(undo),
+            undo,
+            started: AtomicBool::new(false),
         };
         this.place = Place::of(&spec.path, &this.file)?;
         this.check()?;
@@ -116,8 +118,8 @@ impl Named {
         let (offset, size) = (self.spec.offset, self.size);
         let needed = ByteSize::from_bytes(offset.bytes().saturating_add(size.bytes()));
         if found == ByteSize::ZERO && !self.spec.read_only {
-            if let Some(Undo::Unchanged) = self.undo {
-                self.undo = Some(Undo::Empty);
+            if self.undo == Undo::Unchanged {
+                self.undo = Undo::Empty;
             }
             return rustix::fs::ftruncate(&self.file, needed.bytes()).map_err(|source| {
                 OpenError::CreateFile {
@@ -136,6 +138,16 @@ impl Named {
             });
         }
         Ok(())
+    }
+
+    /// Takes the name away, unless somebody has given it to another file.
+    fn unlink(&self) -> rustix::io::Result<()> {
+        let id = |stat: Stat| (stat.st_dev, stat.st_ino);
+        let named = rustix::fs::statat(CWD, &self.spec.path, AtFlags::SYMLINK_NOFOLLOW)?;
+        if id(named) != id(rustix::fs::fstat(&self.file)?) {
+            return Ok(());
+        }
+        rustix::fs::unlinkat(CWD, &self.spec.path, AtFlags::empty())
     }
 
     /// Held for a look at the file, and for moments otherwise.
@@ -205,8 +217,8 @@ impl Backend for Named {
         })
     }
 
-    fn started(&mut self) {
-        self.undo = None;
+    fn started(&self) {
+        self.started.store(true, Ordering::Relaxed);
     }
 
     fn release(&self, mapping: &Mapping, spans: &mut Vec<Span>) -> Released {

@@ -34,25 +34,13 @@ struct Opening<'a> {
 
 pub(super) fn open(specs: &[BackendSpec], observer: &dyn OpenObserver) -> Result<Inner, RamError> {
     let (backends, placements) = open_backends(specs, observer)?;
-    let mut inner = assemble(backends, &placements)?;
-    inner.backends.iter_mut().for_each(started);
-    Ok(inner)
+    assemble(backends, &placements)
 }
 
 /// Opens a backend that is no part of a guest's RAM yet.
 pub(super) fn open_alone(spec: &BackendSpec, observer: &dyn OpenObserver) -> Result<OpenBackend, RamError> {
     let (mut backends, _) = open_backends(std::slice::from_ref(spec), observer)?;
-    let mut backend = backends.pop().ok_or(LayoutError::NoBackend)?;
-    started(&mut backend);
-    Ok(backend)
-}
-
-/// The start has come to its end: what was made for it stays.
-fn started(backend: &mut OpenBackend) {
-    // Nothing fills it yet.
-    if let Some(opened) = Arc::get_mut(&mut backend.opened) {
-        opened.source.started();
-    }
+    Ok(backends.pop().ok_or(LayoutError::NoBackend)?)
 }
 
 fn open_backends(

@@ -28,6 +28,26 @@ fn a_preallocation_goes_on_after_the_answer_and_is_told() {
 }
 
 #[test]
+fn a_file_stays_when_the_start_is_over() {
+    let directory = tempfile::tempdir_in("/dev/shm").unwrap();
+    let file = |name: &str| BackendKind::file(directory.path().join(name));
+    let mut spec = BackendSpec::new("first", file("first"), ByteSize::mib(2));
+    spec.share = Some(true);
+    let open = || Objects::open(&[spec.clone()], BackendDefaults::default(), Arc::new(|_| ())).unwrap();
+    drop(open());
+    assert!(!directory.path().join("first").exists());
+    let mut objects = open();
+    objects.started();
+    let mut object = ObjectArg::new("second", file("second"), ByteSize::mib(2));
+    object.share = Some(true);
+    objects.add(object, &ram()).unwrap();
+    drop(objects);
+    for name in ["first", "second"] {
+        assert!(directory.path().join(name).exists(), "{name}");
+    }
+}
+
+#[test]
 fn those_of_the_command_line_are_there_at_once() {
     let mut spec = BackendSpec::new("first", BackendKind::memfd(None), ByteSize::mib(4));
     (spec.prealloc, spec.guest_node) = (Prealloc::On, 3);

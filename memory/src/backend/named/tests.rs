@@ -80,6 +80,26 @@ fn a_start_that_fails_leaves_the_file_as_it_was() {
     assert_eq!(HugePages::free_and_reserved(), (2, 0));
 }
 
+/// What comes after the memory can fail too.
+#[test]
+fn a_start_that_fails_later_takes_away_what_it_made_and_no_more() {
+    for place in ["/dev/shm", "/var/tmp"] {
+        let directory = tempfile::tempdir_in(place).unwrap();
+        let path = |name: &str| directory.path().join(name);
+        fs::write(path("empty"), "").unwrap();
+        fs::write(path("full"), vec![7; 8 << 20]).unwrap();
+        let open = |name| crate::ram::Ram::open(vec![shared(&path(name), |_| ())], &()).unwrap();
+        let [made, replaced, empty, full] = ["made", "replaced", "empty", "full"].map(open);
+        fs::remove_file(path("replaced")).unwrap();
+        fs::write(path("replaced"), "of somebody else").unwrap();
+        drop((made, replaced, empty, full));
+        assert!(!path("made").exists());
+        assert_eq!(fs::read(path("replaced")).unwrap(), b"of somebody else");
+        assert_eq!(fs::metadata(path("empty")).unwrap().len(), 0);
+        assert_eq!(fs::read(path("full")).unwrap(), vec![7; 8 << 20]);
+    }
+}
+
 #[test]
 fn a_template_is_read_and_never_written() {
     for place in ["/dev/shm", "/var/tmp"] {
