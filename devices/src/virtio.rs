@@ -18,14 +18,17 @@ pub mod blk;
 pub(crate) mod common;
 mod device_config;
 pub mod net;
+pub mod outside;
 pub mod pci;
 pub mod queue;
 pub mod rng;
 mod status;
+pub mod vhost_user;
 mod worker;
 
 use crate::fault::Faults;
 
+use outside::Outside;
 use queue::{QueueError, VirtQueue};
 
 /// Guest RAM as rings and descriptors address it.
@@ -84,6 +87,11 @@ pub trait VirtioDevice: Send + fmt::Debug {
     /// What brings the device work from elsewhere, as a network does; constant. `process` follows each time that something new
     /// comes in, not for as long as something is there (edge-triggered): a device that leaves it there hears of it no more.
     fn source(&self) -> Option<BorrowedFd<'_>> {
+        None
+    }
+
+    /// The device, where another process serves its rings; constant.
+    fn outside(&mut self) -> Option<&mut dyn Outside> {
         None
     }
 

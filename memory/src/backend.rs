@@ -14,6 +14,7 @@ mod spec;
 
 use std::fmt;
 use std::io;
+use std::os::fd::BorrowedFd;
 
 use crate::mapping::{Mapping, Span};
 use crate::size::{ByteSize, PageSize};
@@ -77,6 +78,9 @@ pub trait Backend: Send + Sync + fmt::Debug {
     /// Whether its memory is mapped shared, so that KSM cannot merge it.
     fn is_shared(&self) -> bool;
 
+    /// The file behind it, where another process that maps it has the same memory as the guest; `None` where nobody else can.
+    fn shared_file(&self) -> Option<BorrowedFd<'_>>;
+
     /// Whether its pages are the cache of a file on a disk: no NUMA policy places them, and the host reads and writes them.
     fn caches_disk(&self) -> bool;
 
@@ -132,6 +136,16 @@ pub(crate) fn open(spec: &BackendSpec) -> Result<Box<dyn Backend>, OpenError> {
             Box::new(named::Named::open(file, spec.size, share.unwrap_or(false))?)
         }
     })
+}
+
+/// Whether another process could map the memory that `spec` describes; [`Backend::shared_file`] knows once it is open.
+#[must_use]
+pub fn is_shareable(spec: &BackendSpec) -> bool {
+    match &spec.kind {
+        BackendKind::Ram => spec.share == Some(true),
+        BackendKind::Memfd { .. } => true,
+        BackendKind::File(file) => spec.share == Some(true) || file.path.is_dir(),
+    }
 }
 
 /// How far the start of a backend has come.

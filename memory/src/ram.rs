@@ -13,6 +13,7 @@ mod reset;
 mod shortage;
 
 use std::io;
+use std::os::fd::BorrowedFd;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
@@ -249,6 +250,14 @@ impl OpenBackend {
     #[must_use]
     pub fn page_size(&self) -> PageSize {
         self.opened.source.page_size()
+    }
+
+    /// The file of its memory, and where in it the memory begins, for another process that is to see what the guest has there;
+    /// `None` where the memory is the guest's alone.
+    #[must_use]
+    pub fn shared_file(&self) -> Option<(BorrowedFd<'_>, u64)> {
+        let file = self.opened.source.shared_file()?;
+        Some((file, self.opened.mapping.file_offset(0)))
     }
 
     /// Why none of its memory goes back to the host while the guest runs, so that a balloon and reported pages do nothing for

@@ -12,6 +12,7 @@ use devices::pci::{CONFIG_PORT, CONFIG_PORTS, PciError, PciRoot};
 use devices::power::{KEYBOARD_PORT, KeyboardReset, POWER_PORTS, Power};
 use devices::serial::{SERIAL_PORTS, SerialPort};
 use devices::virtio::balloon::{Balloon, BalloonError, BalloonHandle, Reporting};
+use devices::virtio::vhost_user::VhostUserHandle;
 use memory::layout;
 use memory::ram::Ram;
 use memory::region::Region;
@@ -145,6 +146,8 @@ pub struct Parts {
     pub balloon: Option<BalloonHandle>,
     /// Its disks.
     pub disks: Vec<Disk>,
+    /// Its devices that daemons serve.
+    pub daemons: Vec<VhostUserHandle>,
 }
 
 /// Makes everything. Nothing of the guest runs yet.
@@ -171,6 +174,7 @@ pub fn parts(
     let output = serial_output(&config.serial)?;
     kick::install_handler().map_err(Error::Handler)?;
 
+    slots::check_shared(config)?;
     let mut disks = Vec::new();
     let make = |spec| slots::make(spec, &mut disks);
     let devices = config.devices.iter().map(make).collect::<Result<Vec<_>, _>>()?;
@@ -194,11 +198,13 @@ pub fn parts(
         pci: &pci,
         faults: &faults,
         places: Platform::default(),
+        daemons: Vec::new(),
     };
     let balloon = add_balloon(config, &mut slots, news)?;
     for device in devices {
         slots.add(device)?;
     }
+    let daemons = slots.daemons;
 
     let mut ports = Bus::new(BusKind::Ports, faults.clone());
     ports.insert(u64::from(layout::COM1_PORT), SERIAL_PORTS, serial.clone())?;
@@ -242,6 +248,7 @@ pub fn parts(
         power,
         balloon,
         disks,
+        daemons,
     };
     Ok((parts, vcpus))
 }

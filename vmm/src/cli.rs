@@ -13,6 +13,7 @@ use clap::{Args as _, FromArgMatches as _};
 use memory::size::ByteSize;
 
 use self::channel::{MonitorArg, QmpArg, SerialArg};
+use self::chardev::ChardevArg;
 use self::device::DeviceArg;
 use self::disk::DriveArg;
 use self::habits::Habits;
@@ -25,6 +26,7 @@ pub use self::value::ValueError;
 use crate::topology::Topology;
 
 pub mod channel;
+pub mod chardev;
 pub mod device;
 pub mod disk;
 pub mod general;
@@ -186,9 +188,14 @@ pub struct Args {
     pub drive: Vec<DriveArg>,
 
     /// A network of the host that the guest can be in. Repeatable; default: none
-    #[arg(long, value_name = "tap,id=ID,ifname=NAME,script=no", value_parser = net::netdev,
+    #[arg(long, value_name = "tap|vhost-user,id=ID,…", value_parser = net::netdev,
           help_heading = "Devices and control")]
     pub netdev: Vec<NetdevArg>,
+
+    /// The socket of a daemon that serves a device (vhost-user). Repeatable; default: none
+    #[arg(long, value_name = "socket,id=ID,path=PATH,…", value_parser = chardev::chardev,
+          help_heading = "Devices and control")]
+    pub chardev: Vec<ChardevArg>,
 
     /// A device. Repeatable; default: none
     #[arg(long, value_name = "DRIVER,…", value_parser = device::device, help_heading = "Devices and control")]

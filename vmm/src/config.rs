@@ -22,12 +22,14 @@ pub use self::device_plan::{DeviceError, DeviceSpec, Drive, Source};
 pub use self::memory_plan::{BackendDefaults, MemoryError};
 pub use self::net_plan::NetworkError;
 pub use self::numa_plan::NumaError;
+pub use self::vhost_user_plan::{Chardev, ChardevError};
 
 mod balloon;
 mod device_plan;
 mod memory_plan;
 mod net_plan;
 mod numa_plan;
+mod vhost_user_plan;
 
 /// Why a command line makes no machine.
 #[derive(Debug, thiserror::Error)]
@@ -47,6 +49,9 @@ pub enum Error {
     /// Networks and cards that do not fit together.
     #[error(transparent)]
     Network(#[from] NetworkError),
+    /// Daemons and devices that do not fit together.
+    #[error(transparent)]
+    Chardev(#[from] ChardevError),
     /// Nodes that do not fit together.
     #[error(transparent)]
     Numa(#[from] NumaError),

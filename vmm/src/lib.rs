@@ -9,6 +9,7 @@
 
 pub mod budget;
 pub mod build;
+pub mod chardev;
 pub mod cli;
 pub mod config;
 pub mod control;

@@ -196,6 +196,7 @@ impl Machine {
                 tracing::warn!("disk '{}' cannot be flushed: {error}", disk.spec.id);
             }
         }
+        self.pause_daemons(true);
         self.become_state(RunState::Paused)?;
         self.events.push(Event::Stop);
         if stopped { Ok(()) } else { Err(Error::StopTimeout) }
@@ -212,6 +213,7 @@ impl Machine {
             return Err(Error::DataLost);
         }
         self.become_state(RunState::Running)?;
+        self.pause_daemons(false);
         if from == RunState::Prelaunch {
             self.freezer.reached(Stage::Booting);
         }
@@ -349,6 +351,15 @@ impl Machine {
     /// The balloon, where there is one.
     pub fn balloon(&self) -> Option<&BalloonHandle> {
         self.parts.balloon.as_ref()
+    }
+
+    /// Has daemons let go of the guest's memory, or serve their devices again.
+    fn pause_daemons(&self, paused: bool) {
+        for daemon in &self.parts.daemons {
+            if let Err(error) = daemon.pause(paused) {
+                tracing::warn!("a device's daemon cannot be told to stop or to go on: {error}");
+            }
+        }
     }
 
     /// Its disks.

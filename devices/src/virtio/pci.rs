@@ -209,6 +209,8 @@ impl PciFunction for VirtioPci {
         registers.layout.config.write(offset, data);
         if master && !registers.layout.config.bus_master() {
             registers.silence();
+            // Who works on the rings outside has to hear of it.
+            self.shared.order(&mut registers, |_| ());
         }
         if touches(offset, data, COMMAND, 2) || touches(offset, data, BAR0, 4) {
             self.shared.move_doorbells(&mut registers);

@@ -16,6 +16,8 @@ use vmm_sys_util::eventfd::EventFd;
 use crate::fault::GuestFault;
 
 use super::VirtioDevice;
+use super::common::QueueRegisters;
+use super::outside::OutsideRing;
 use super::pci::shared::{Orders, Shared};
 use super::queue::{QueueError, VirtQueue};
 
@@ -46,10 +48,16 @@ pub(super) struct Worker {
     config: Vec<u8>,
     /// Until then nobody is woken for written configuration.
     config_pause: Option<Instant>,
+    /// Queues of a device outside whose interrupts are due; kept for its capacity.
+    interrupts: Vec<u16>,
 }
 
 impl Worker {
-    pub(super) fn new(device: Box<dyn VirtioDevice>, ram: Ram, shared: Arc<Shared>) -> io::Result<Worker> {
+    pub(super) fn new(
+        mut device: Box<dyn VirtioDevice>,
+        ram: Ram,
+        shared: Arc<Shared>,
+    ) -> io::Result<Worker> {
         let epoll = Epoll::new()?;
         let watch = |bell: RawFd, events, token| {
             epoll.ctl(ControlOperation::Add, bell, EpollEvent::new(events, token))
@@ -57,12 +65,16 @@ impl Worker {
         watch(shared.bell().as_raw_fd(), EventSet::IN, ORDERS)?;
         watch(shared.config_bell().as_raw_fd(), ONCE, CONFIG)?;
         watch(device.event().as_raw_fd(), EventSet::IN, DEVICE)?;
+        let news = EventSet::IN | EventSet::EDGE_TRIGGERED;
         if let Some(source) = device.source() {
-            let news = EventSet::IN | EventSet::EDGE_TRIGGERED;
             watch(source.as_raw_fd(), news, SOURCE)?;
         }
-        for (token, kick) in (0..).zip(shared.kicks()) {
-            watch(kick.as_raw_fd(), EventSet::IN, token)?;
+        if let Some(outside) = device.outside() {
+            watch(outside.source(), news, SOURCE)?;
+        } else {
+            for (token, kick) in (0..).zip(shared.kicks()) {
+                watch(kick.as_raw_fd(), EventSet::IN, token)?;
+            }
         }
         Ok(Worker {
             device,
@@ -72,6 +84,7 @@ impl Worker {
             queues: Vec::new(),
             config: Vec::new(),
             config_pause: None,
+            interrupts: Vec::new(),
         })
     }
 
@@ -129,6 +142,7 @@ impl Worker {
             if (woken || orders.start) && !self.queues.is_empty() && !self.shared.silenced() {
                 self.serve();
             }
+            self.relay();
             self.shared.publish(self.device.config());
         }
         self.queues.clear();
@@ -173,12 +187,53 @@ impl Worker {
                 .zip(&registers)
                 .map(|(index, registers)| VirtQueue::new(index, registers, features, memory));
             match queues.collect::<Result<Vec<VirtQueue>, QueueError>>() {
-                Ok(queues) => {
-                    self.queues = queues;
-                    self.device.activate(features);
-                }
+                Ok(queues) => self.start(features, queues, &registers),
                 Err(error) => self.broken(&error),
             }
+        }
+    }
+
+    /// The driver is ready: device and queues find each other.
+    fn start(&mut self, features: u64, queues: Vec<VirtQueue>, registers: &[QueueRegisters]) {
+        self.device.activate(features);
+        let Some(outside) = self.device.outside() else {
+            self.queues = queues;
+            return;
+        };
+        let enabled = (queues.iter().zip(registers)).zip(self.shared.kicks());
+        let enabled = enabled.filter(|((_, registers), _)| registers.enabled);
+        let rings = enabled.map(|((queue, registers), kick)| {
+            Ok(OutsideRing {
+                index: queue.index(),
+                size: registers.size,
+                addresses: registers.rings,
+                kick: kick.try_clone()?,
+            })
+        });
+        match rings.collect::<io::Result<_>>() {
+            Ok(rings) => outside.start(features, rings),
+            Err(error) => {
+                tracing::error!("a device cannot be served outside: {error}");
+                self.shared.needs_reset();
+            }
+        }
+    }
+
+    /// Passes on what a device outside has for its driver.
+    fn relay(&mut self) {
+        let Some(outside) = self.device.outside() else {
+            return;
+        };
+        if self.shared.silenced() {
+            outside.silence();
+        }
+        outside.take_interrupts(&mut self.interrupts);
+        let lost = outside.is_lost();
+        for queue in self.interrupts.drain(..) {
+            self.shared.interrupt_queue(queue);
+        }
+        if lost {
+            self.shared.needs_reset();
         }
     }
 

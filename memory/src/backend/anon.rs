@@ -1,6 +1,7 @@
 //! Anonymous private memory.
 
 use std::io;
+use std::os::fd::BorrowedFd;
 
 use super::{Backend, Held, Released};
 use crate::mapping::{Advice, MapRequest, Mapping, Span};
@@ -22,6 +23,10 @@ impl Backend for Anonymous {
 
     fn is_shared(&self) -> bool {
         false
+    }
+
+    fn shared_file(&self) -> Option<BorrowedFd<'_>> {
+        None
     }
 
     fn caches_disk(&self) -> bool {

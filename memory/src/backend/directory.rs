@@ -1,7 +1,7 @@
 //! An unlinked file in a directory on hugetlbfs or tmpfs.
 
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 
 use rustix::fs::{AtFlags, CWD, Mode, OFlags};
@@ -57,6 +57,10 @@ impl Backend for Directory {
 
     fn is_shared(&self) -> bool {
         true
+    }
+
+    fn shared_file(&self) -> Option<BorrowedFd<'_>> {
+        Some(self.file.as_fd())
     }
 
     fn caches_disk(&self) -> bool {

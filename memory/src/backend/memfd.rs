@@ -1,7 +1,7 @@
 //! Shared memory of a memfd, with base pages or pages of a hugetlb pool.
 
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use rustix::fs::{MemfdFlags, SealFlags};
 
@@ -60,6 +60,10 @@ impl Backend for Memfd {
 
     fn is_shared(&self) -> bool {
         true
+    }
+
+    fn shared_file(&self) -> Option<BorrowedFd<'_>> {
+        Some(self.file.as_fd())
     }
 
     fn caches_disk(&self) -> bool {

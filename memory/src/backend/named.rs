@@ -1,7 +1,7 @@
 //! A file with a name: on a disk, on tmpfs or on hugetlbfs.
 
 use std::io;
-use std::os::fd::{AsFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
@@ -188,6 +188,10 @@ impl Backend for Named {
 
     fn is_shared(&self) -> bool {
         self.shared
+    }
+
+    fn shared_file(&self) -> Option<BorrowedFd<'_>> {
+        self.shared.then(|| self.file.as_fd())
     }
 
     fn caches_disk(&self) -> bool {

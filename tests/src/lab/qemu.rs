@@ -9,8 +9,8 @@ use super::{Error, Result, elf, process};
 
 /// The program.
 pub const PROGRAM: &str = "qemu-system-x86_64";
-/// The program for images.
-const IMAGES: &str = "qemu-img";
+/// The programs for images: one makes and checks them, one serves them to other VMMs.
+const IMAGES: [&str; 2] = ["qemu-img", "qemu-storage-daemon"];
 /// Where shared libraries of this machine lie.
 const SHARED: [&str; 5] = [
     "/usr/lib/x86_64-linux-gnu",
@@ -32,11 +32,13 @@ pub fn version() -> Result<String> {
     Ok(format!("QEMU {number}"))
 }
 
-/// Adds `qemu-img` to what a lab host holds.
+/// Adds `qemu-img` and `qemu-storage-daemon` to what a lab host holds.
 pub fn add_images(contents: &mut Contents) -> Result<()> {
-    let program = process::find(IMAGES).ok_or_else(|| Error::Failed(format!("there is no {IMAGES}")))?;
-    contents.libraries(elf::libraries(&program, &SHARED.map(PathBuf::from))?)?;
-    contents.program(&program);
+    for name in IMAGES {
+        let program = process::find(name).ok_or_else(|| Error::Failed(format!("there is no {name}")))?;
+        contents.libraries(elf::libraries(&program, &SHARED.map(PathBuf::from))?)?;
+        contents.program(&program);
+    }
     Ok(())
 }
 

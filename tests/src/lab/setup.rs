@@ -58,7 +58,7 @@ const ALWAYS: [Need; 4] = [
 ];
 
 /// For the tiny kernel and the tests.
-const FOR_TESTS: [Need; 11] = [
+const FOR_TESTS: [Need; 12] = [
     need(Sign::Program("cc"), ["gcc", "gcc", "gcc", "gcc"]),
     need(Sign::Program("make"), ["make", "make", "make", "make"]),
     need(Sign::Program("flex"), ["flex", "flex", "flex", "flex"]),
@@ -83,6 +83,11 @@ const FOR_TESTS: [Need; 11] = [
     need(
         Sign::Program("qemu-img"),
         ["qemu-utils", "qemu-img", "qemu-img", "qemu-tools"],
+    ),
+    // Serves disks by vhost-user.
+    need(
+        Sign::Program("qemu-storage-daemon"),
+        ["qemu-system-common", "qemu-img", "qemu-base", "qemu-tools"],
     ),
     // libFuzzer is C++.
     need(Sign::Program("c++"), ["g++", "gcc-c++", "gcc", "gcc-c++"]),

@@ -14,11 +14,14 @@ use devices::virtio::blk::Blk;
 use devices::virtio::net::Net;
 use devices::virtio::pci::VirtioPci;
 use devices::virtio::rng::{EntropySource, KernelEntropy, Rng};
+use devices::virtio::vhost_user::{Introduced, VhostUserError, VhostUserHandle};
+use memory::backend;
 use memory::ram::Ram;
 
 use super::{Error, device};
+use crate::chardev::Socket;
 use crate::cli::rng::Entropy;
-use crate::config::DeviceSpec;
+use crate::config::{Chardev, Config, DeviceSpec};
 use crate::control::block_report::Disk;
 use crate::host::tap::{Tap, TapError};
 use crate::image::{self, Opened};
@@ -36,6 +39,16 @@ pub enum OpenError {
         /// Why.
         source: TapError,
     },
+    /// A daemon does not serve its device.
+    #[error("chardev '{id}' ({})", path.display())]
+    Daemon {
+        /// The socket.
+        id: String,
+        /// Its file.
+        path: PathBuf,
+        /// Why.
+        source: VhostUserError,
+    },
     /// The file of an `rng-random` cannot be opened.
     #[error("cannot open {} for random bytes", path.display())]
     OpenEntropy {
@@ -52,6 +65,16 @@ pub enum OpenError {
     },
 }
 
+impl OpenError {
+    fn daemon(chardev: &Chardev, source: VhostUserError) -> OpenError {
+        OpenError::Daemon {
+            id: chardev.id.clone(),
+            path: chardev.path.clone(),
+            source,
+        }
+    }
+}
+
 /// The bus, and what devices on it share.
 pub(super) struct Slots<'a> {
     pub(super) ram: &'a Ram,
@@ -60,6 +83,8 @@ pub(super) struct Slots<'a> {
     pub(super) faults: &'a Arc<Faults>,
     /// One for all devices: it knows what is taken.
     pub(super) places: Platform,
+    /// The devices that daemons serve, as far as they have come.
+    pub(super) daemons: Vec<VhostUserHandle>,
 }
 
 impl Slots<'_> {
@@ -67,6 +92,12 @@ impl Slots<'_> {
     pub(super) fn add(&mut self, device: Ready) -> Result<(), Error> {
         match device {
             Ready::Virtio(device) => self.add_virtio(device),
+            Ready::VhostUser(introduced, chardev) => {
+                let made = introduced.with(self.ram.clone());
+                let (handle, device) = made.map_err(|source| OpenError::daemon(&chardev, source))?;
+                self.daemons.push(handle);
+                self.add_virtio(Box::new(device))
+            }
             Ready::PvPanic => {
                 let place = self.place(0)?;
                 Ok(self.pci.add(place.slot, Arc::new(PvPanic::new(place.bar)))?)
@@ -99,8 +130,32 @@ impl Slots<'_> {
 pub(super) enum Ready {
     /// One with rings and a worker.
     Virtio(Box<dyn VirtioDevice>),
+    /// One that a daemon serves, which gets the guest's memory yet.
+    VhostUser(Introduced, Chardev),
     /// One that is registers only.
     PvPanic,
+}
+
+/// Refuses memory that a daemon could not map, before any is taken.
+pub(super) fn check_shared(config: &Config) -> Result<(), OpenError> {
+    let private = config
+        .backends
+        .iter()
+        .find(|backend| !backend::is_shareable(backend));
+    let daemon = config.devices.iter().find_map(|device| match device {
+        DeviceSpec::VhostUser { chardev, .. } => Some(chardev),
+        DeviceSpec::Rng { .. }
+        | DeviceSpec::Blk { .. }
+        | DeviceSpec::Net { .. }
+        | DeviceSpec::PvPanic { .. } => None,
+    });
+    match (private, daemon) {
+        (Some(private), Some(chardev)) => {
+            let backend = private.id.clone();
+            Err(OpenError::daemon(chardev, VhostUserError::NotShared { backend }))
+        }
+        _ => Ok(()),
+    }
 }
 
 /// Opens what a device needs, and makes it; disks are told to `disks` too.
@@ -120,13 +175,22 @@ pub(super) fn make(spec: &DeviceSpec, disks: &mut Vec<Disk>) -> Result<Ready, Er
             });
             Ok(Ready::Virtio(Box::new(blk)))
         }
-        DeviceSpec::Net { spec, netdev } => {
-            let tap = Tap::open(&netdev.interface).map_err(|source| OpenError::Network {
-                id: netdev.id.clone(),
+        DeviceSpec::Net {
+            spec,
+            netdev,
+            interface,
+        } => {
+            let tap = Tap::open(interface).map_err(|source| OpenError::Network {
+                id: netdev.clone(),
                 source,
             })?;
             let net = Net::new(spec.clone(), Box::new(tap)).map_err(device("network card"))?;
             Ok(Ready::Virtio(Box::new(net)))
+        }
+        DeviceSpec::VhostUser { spec, chardev, .. } => {
+            let introduced = Introduced::new(spec.clone(), Box::new(Socket(chardev.path.clone())));
+            let introduced = introduced.map_err(|source| OpenError::daemon(chardev, source))?;
+            Ok(Ready::VhostUser(introduced, chardev.clone()))
         }
         DeviceSpec::Rng { spec, source } => {
             let source = open_entropy(&source.entropy)?;

@@ -4,11 +4,13 @@ use std::time::Duration;
 
 use memory::size::{ByteSize, SizeUnit};
 
+use super::chardev::{self, VhostUserBlkArg};
 use super::disk::{self, BlkArg};
 use super::keyval;
 use super::net::{self, NetArg};
 use super::properties::devices::{BALLOON, BLK, PVPANIC, RNG};
 use super::properties::net::NET;
+use super::properties::vhost_user::BLK as VHOST_USER_BLK;
 use super::properties::{Family, Properties};
 use super::rng::{self, RngArg};
 use super::value::ValueError;
@@ -48,6 +50,8 @@ pub enum DeviceArg {
     Blk(BlkArg),
     /// `virtio-net-pci`.
     Net(NetArg),
+    /// `vhost-user-blk-pci`.
+    VhostUserBlk(VhostUserBlkArg),
     /// `pvpanic-pci`, with its `id=`.
     PvPanic(Option<String>),
 }
@@ -71,6 +75,9 @@ const DRIVERS: &[Driver] = &[
     }),
     (&NET, "virtio-net", |properties| {
         net::device(properties).map(DeviceArg::Net)
+    }),
+    (&VHOST_USER_BLK, "vhost-user-blk", |properties| {
+        chardev::blk(properties).map(DeviceArg::VhostUserBlk)
     }),
     (&PVPANIC, "pvpanic-pci", |properties| {
         properties.id("id").map(DeviceArg::PvPanic)

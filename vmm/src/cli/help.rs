@@ -50,6 +50,11 @@ pub(super) const EXAMPLES: &[(&str, &str)] = &[
         "ballast run -kernel bzImage -netdev tap,id=lan,ifname=tap0,script=no -device virtio-net-pci,netdev=lan",
     ),
     (
+        "A disk that another process serves from the guest's memory, which is shared for that:",
+        "ballast run -kernel bzImage -m 512M -object memory-backend-memfd,id=m,size=512M,share=on -machine memory-backend=m \
+         -chardev socket,id=c,path=disk.sock,reconnect=1 -device vhost-user-blk-pci,chardev=c",
+    ),
+    (
         "In the background, ended in peace by 'kill $(cat guest.pid)':",
         "ballast run -daemonize -pidfile guest.pid -serial file:console.log -kernel bzImage",
     ),

@@ -5,6 +5,7 @@ use devices::virtio::net::features::{self, Mac};
 use super::keyval;
 use super::properties::Properties;
 use super::properties::net::{NETDEV, OFFERS};
+use super::properties::vhost_user::NETDEV as VHOST_USER;
 use super::value::ValueError;
 use crate::host::tap::MAX_NAME;
 
@@ -13,8 +14,23 @@ use crate::host::tap::MAX_NAME;
 pub struct NetdevArg {
     /// `id=`.
     pub id: String,
-    /// `ifname=`.
-    pub interface: String,
+    /// What it is.
+    pub kind: NetdevKind,
+}
+
+/// What a network of the host is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum NetdevKind {
+    /// `tap`: an interface of the host.
+    Tap {
+        /// `ifname=`.
+        interface: String,
+    },
+    /// `vhost-user`: a daemon.
+    VhostUser {
+        /// `chardev=`.
+        chardev: String,
+    },
 }
 
 /// One `-device virtio-net-pci`.
@@ -32,14 +48,37 @@ pub struct NetArg {
     pub mtu: Option<u16>,
 }
 
-/// `-netdev tap,id=…,ifname=…,script=no`.
+/// `-netdev TYPE,id=…,…`.
 pub fn netdev(text: &str) -> Result<NetdevArg, ValueError> {
     let (kind, pairs) = keyval::typed(keyval::split(text, Some("type"))?, "-netdev", "type")?;
-    if kind != "tap" {
-        return Err(ValueError::unknown_type("network", kind, ["tap"].into_iter()));
-    }
-    let properties = NETDEV.accept(pairs)?;
+    let (properties, read): (_, fn(&Properties) -> _) = match kind.as_str() {
+        "tap" => (NETDEV.accept(pairs)?, tap),
+        "vhost-user" => (VHOST_USER.accept(pairs)?, vhost_user),
+        _ => {
+            return Err(ValueError::unknown_type(
+                "network",
+                kind,
+                ["tap", "vhost-user"].into_iter(),
+            ));
+        }
+    };
     properties.required("id")?;
+    Ok(NetdevArg {
+        id: properties.id("id")?.unwrap_or_default(),
+        kind: read(&properties)?,
+    })
+}
+
+fn vhost_user(properties: &Properties) -> Result<NetdevKind, ValueError> {
+    properties.required("chardev")?;
+    properties.switch("vhostforce")?;
+    properties.number("queues", 1..=1)?;
+    Ok(NetdevKind::VhostUser {
+        chardev: properties.id("chardev")?.unwrap_or_default(),
+    })
+}
+
+fn tap(properties: &Properties) -> Result<NetdevKind, ValueError> {
     let interface = properties.required("ifname")?;
     let fits = interface.len() <= MAX_NAME && !interface.contains(|c: char| c == '/' || c.is_whitespace());
     if !fits || interface.starts_with('.') {
@@ -61,8 +100,7 @@ pub fn netdev(text: &str) -> Result<NetdevArg, ValueError> {
             why: "frames pass through Ballast, not through the kernel's vhost-net",
         });
     }
-    Ok(NetdevArg {
-        id: properties.id("id")?.unwrap_or_default(),
+    Ok(NetdevKind::Tap {
         interface: interface.to_owned(),
     })
 }

@@ -17,6 +17,7 @@ use super::value::ValueError;
 pub mod devices;
 pub mod memory;
 pub mod net;
+pub mod vhost_user;
 
 /// One property.
 #[derive(Debug)]
@@ -161,6 +162,9 @@ pub const FAMILIES: &[&Family] = &[
     &RNG,
     &BLK,
     &NETDEV,
+    &vhost_user::NETDEV,
+    &vhost_user::BLK,
+    &vhost_user::CHARDEV,
     &NET,
     &PVPANIC,
     &MONITOR_SOCKET,

@@ -6,16 +6,18 @@ use std::path::PathBuf;
 use devices::virtio::blk::BlkSpec;
 use devices::virtio::net::NetSpec;
 use devices::virtio::rng::RngSpec;
+use devices::virtio::vhost_user::{Kind, VhostUserSpec};
 
 use crate::cli::Args;
+use crate::cli::chardev::VhostUserBlkArg;
 use crate::cli::device::{BalloonArg, DeviceArg};
 use crate::cli::disk::{BlkArg, DriveArg, ImageFormat};
-use crate::cli::net::NetdevArg;
 use crate::cli::object::Object;
 use crate::cli::rng::{Entropy, RngArg, RngObject};
 
 use super::net_plan::Networks;
 use super::only;
+use super::vhost_user_plan::{Chardev, Chardevs};
 
 /// Queues of a disk that nobody chose.
 const MOST_QUEUES: u16 = 16;
@@ -89,7 +91,18 @@ pub enum DeviceSpec {
         /// The device.
         spec: NetSpec,
         /// Its network.
-        netdev: NetdevArg,
+        netdev: String,
+        /// The network's tap interface.
+        interface: String,
+    },
+    /// One that a daemon serves: `vhost-user-blk-pci`, or `virtio-net-pci` with a `-netdev vhost-user`.
+    VhostUser {
+        /// The device.
+        spec: VhostUserSpec,
+        /// Where the daemon is.
+        chardev: Chardev,
+        /// The network that it is in, if it is a card.
+        netdev: Option<String>,
     },
     /// `pvpanic-pci`.
     PvPanic {
@@ -135,9 +148,11 @@ pub(super) fn plan(args: &Args, warnings: &mut Vec<String>) -> Result<Plan, supe
     for device in args.device.iter().cloned() {
         match device {
             DeviceArg::Balloon(arg) => balloons.push(arg),
-            other @ (DeviceArg::Rng(_) | DeviceArg::Blk(_) | DeviceArg::Net(_) | DeviceArg::PvPanic(_)) => {
-                others.push(other);
-            }
+            other @ (DeviceArg::Rng(_)
+            | DeviceArg::Blk(_)
+            | DeviceArg::Net(_)
+            | DeviceArg::VhostUserBlk(_)
+            | DeviceArg::PvPanic(_)) => others.push(other),
         }
     }
     let balloon = only("-device virtio-balloon-pci", "balloon", balloons)?;
@@ -159,6 +174,7 @@ pub(super) fn plan(args: &Args, warnings: &mut Vec<String>) -> Result<Plan, supe
             ));
         }
     }
+    let mut chardevs = Chardevs::new(&args.chardev)?;
     let mut networks = Networks::new(&args.netdev, &others)?;
     let mut devices = Vec::new();
     for other in others {
@@ -166,13 +182,17 @@ pub(super) fn plan(args: &Args, warnings: &mut Vec<String>) -> Result<Plan, supe
             DeviceArg::Balloon(_) => {}
             DeviceArg::Rng(arg) => devices.push(rng(arg, &sources, &mut taken)?),
             DeviceArg::Blk(arg) => devices.push(blk(arg, &drives, queues, &mut taken)?),
-            DeviceArg::Net(arg) => devices.push(networks.card(arg, &mut taken)?),
+            DeviceArg::Net(arg) => devices.push(networks.card(arg, &mut chardevs, &mut taken)?),
+            DeviceArg::VhostUserBlk(arg) => {
+                devices.push(vhost_user_blk(arg, &mut chardevs, queues, &mut taken)?);
+            }
             DeviceArg::PvPanic(id) => devices.push(DeviceSpec::PvPanic {
                 id: name(id, "pvpanic", &mut taken),
             }),
         }
     }
     warnings.extend(networks.unused());
+    warnings.extend(chardevs.unused());
     for drive in &drives {
         let has =
             |device: &DeviceSpec| matches!(device, DeviceSpec::Blk { drive: of, .. } if of.id == drive.id);
@@ -203,6 +223,7 @@ fn id(device: &DeviceArg) -> Option<&str> {
         DeviceArg::Rng(arg) => arg.id.as_deref(),
         DeviceArg::Blk(arg) => arg.id.as_deref(),
         DeviceArg::Net(arg) => arg.id.as_deref(),
+        DeviceArg::VhostUserBlk(arg) => arg.id.as_deref(),
         DeviceArg::PvPanic(id) => id.as_deref(),
     }
 }
@@ -260,6 +281,25 @@ fn blk(
             format: drive.arg.format,
             read_only: drive.arg.read_only,
         },
+    })
+}
+
+fn vhost_user_blk(
+    arg: VhostUserBlkArg,
+    chardevs: &mut Chardevs<'_>,
+    queues: u16,
+    taken: &mut HashSet<String>,
+) -> Result<DeviceSpec, super::Error> {
+    let (chardev, reconnect) = chardevs.take("vhost-user-blk-pci", arg.chardev)?;
+    Ok(DeviceSpec::VhostUser {
+        spec: VhostUserSpec {
+            id: name(arg.id, "vdisk", taken),
+            kind: Kind::Blk,
+            queues: arg.queues.unwrap_or_else(|| queues.min(MOST_QUEUES)),
+            reconnect,
+        },
+        chardev,
+        netdev: None,
     })
 }
 

@@ -4,13 +4,18 @@ use std::collections::HashSet;
 
 use devices::virtio::net::NetSpec;
 use devices::virtio::net::features::Mac;
+use devices::virtio::vhost_user::{Kind, VhostUserSpec};
 
 use super::device_plan::{DeviceSpec, duplicate, name};
+use super::vhost_user_plan::Chardevs;
 use crate::cli::device::DeviceArg;
-use crate::cli::net::{NetArg, NetdevArg};
+use crate::cli::net::{NetArg, NetdevArg, NetdevKind};
 
 /// The first address that QEMU gives a card; the next ones count its last byte up.
 const FIRST_MAC: [u8; 6] = [0x52, 0x54, 0x00, 0x12, 0x34, 0x56];
+
+/// Queues of a card: to receive, and to send.
+const QUEUES: u16 = 2;
 
 /// Networks that do not fit together with cards.
 #[derive(Debug, thiserror::Error)]
@@ -62,12 +67,20 @@ impl<'a> Networks<'a> {
         if let Some(id) = duplicate(networks.iter().map(|network| network.id.as_str())) {
             return Err(NetworkError::DuplicateNetwork { id });
         }
-        if let Some(interface) = duplicate(networks.iter().map(|network| network.interface.as_str())) {
+        let interfaces = networks.iter().filter_map(|network| match &network.kind {
+            NetdevKind::Tap { interface } => Some(interface.as_str()),
+            NetdevKind::VhostUser { .. } => None,
+        });
+        if let Some(interface) = duplicate(interfaces) {
             return Err(NetworkError::InterfaceTwice { interface });
         }
         let given = devices.iter().filter_map(|device| match device {
             DeviceArg::Net(arg) => arg.mac,
-            DeviceArg::Balloon(_) | DeviceArg::Rng(_) | DeviceArg::Blk(_) | DeviceArg::PvPanic(_) => None,
+            DeviceArg::Balloon(_)
+            | DeviceArg::Rng(_)
+            | DeviceArg::Blk(_)
+            | DeviceArg::VhostUserBlk(_)
+            | DeviceArg::PvPanic(_) => None,
         });
         Ok(Networks {
             networks,
@@ -80,26 +93,47 @@ impl<'a> Networks<'a> {
     pub(super) fn card(
         &mut self,
         arg: NetArg,
+        chardevs: &mut Chardevs<'_>,
         taken: &mut HashSet<String>,
-    ) -> Result<DeviceSpec, NetworkError> {
+    ) -> Result<DeviceSpec, super::Error> {
         let found = self.networks.iter().find(|network| network.id == arg.netdev);
         let Some(network) = found else {
-            return Err(NetworkError::UnknownNetwork { id: arg.netdev });
+            return Err(NetworkError::UnknownNetwork { id: arg.netdev }.into());
         };
         if !self.used.insert(&network.id) {
-            return Err(NetworkError::NetworkTwice { id: arg.netdev });
+            return Err(NetworkError::NetworkTwice { id: arg.netdev }.into());
         }
-        Ok(DeviceSpec::Net {
-            spec: NetSpec {
-                id: name(arg.id, "net", taken),
-                mac: arg
-                    .mac
-                    .map_or_else(|| self.next_mac().ok_or(NetworkError::NoMac), Ok)?,
-                features: arg.features,
-                mtu: arg.mtu,
-            },
-            netdev: network.clone(),
-        })
+        let id = name(arg.id, "net", taken);
+        let mac = match arg.mac {
+            Some(mac) => mac,
+            None => self.next_mac().ok_or(NetworkError::NoMac)?,
+        };
+        let (features, mtu) = (arg.features, arg.mtu);
+        match &network.kind {
+            NetdevKind::Tap { interface } => Ok(DeviceSpec::Net {
+                spec: NetSpec {
+                    id,
+                    mac,
+                    features,
+                    mtu,
+                },
+                netdev: network.id.clone(),
+                interface: interface.clone(),
+            }),
+            NetdevKind::VhostUser { chardev } => {
+                let (chardev, reconnect) = chardevs.take("-netdev vhost-user", chardev.clone())?;
+                Ok(DeviceSpec::VhostUser {
+                    spec: VhostUserSpec {
+                        id,
+                        kind: Kind::Net { mac, features, mtu },
+                        queues: QUEUES,
+                        reconnect,
+                    },
+                    chardev,
+                    netdev: Some(network.id.clone()),
+                })
+            }
+        }
     }
 
     /// The next of QEMU's addresses that no other card has.

@@ -1,4 +1,5 @@
 use std::ffi::OsString;
+use std::time::Duration;
 
 use devices::virtio::balloon::Reporting;
 use memory::backend::{BackendKind, Lock, MergeRequest, Prealloc};
@@ -338,7 +339,10 @@ fn gives_devices_names_and_sources() {
     let rngs: Vec<_> = (config.devices.iter())
         .filter_map(|device| match device {
             DeviceSpec::Rng { spec, source } => Some((spec, source)),
-            DeviceSpec::Blk { .. } | DeviceSpec::Net { .. } | DeviceSpec::PvPanic { .. } => None,
+            DeviceSpec::Blk { .. }
+            | DeviceSpec::Net { .. }
+            | DeviceSpec::VhostUser { .. }
+            | DeviceSpec::PvPanic { .. } => None,
         })
         .collect();
     let (spec, source) = rngs[0];
@@ -380,7 +384,10 @@ fn gives_disks_their_drives() {
     let config = config(line).unwrap();
     let disks = config.devices.iter().map(|device| match device {
         DeviceSpec::Blk { spec, drive } => (spec.id.as_str(), drive.id.as_str(), spec.queues, spec.read_only),
-        DeviceSpec::Rng { .. } | DeviceSpec::Net { .. } | DeviceSpec::PvPanic { .. } => panic!("{device:?}"),
+        DeviceSpec::Rng { .. }
+        | DeviceSpec::Net { .. }
+        | DeviceSpec::VhostUser { .. }
+        | DeviceSpec::PvPanic { .. } => panic!("{device:?}"),
     });
     assert_eq!(
         disks.collect::<Vec<_>>(),
@@ -418,10 +425,13 @@ fn gives_networks_their_cards() {
     );
     let plan = config(&line).unwrap();
     let cards = plan.devices.iter().map(|device| match device {
-        DeviceSpec::Net { spec, netdev } => {
-            format!("{} {} {}", spec.id, netdev.interface, spec.mac)
+        DeviceSpec::Net { spec, interface, .. } => {
+            format!("{} {interface} {}", spec.id, spec.mac)
         }
-        DeviceSpec::Rng { .. } | DeviceSpec::Blk { .. } | DeviceSpec::PvPanic { .. } => panic!("{device:?}"),
+        DeviceSpec::Rng { .. }
+        | DeviceSpec::Blk { .. }
+        | DeviceSpec::VhostUser { .. }
+        | DeviceSpec::PvPanic { .. } => panic!("{device:?}"),
     });
     assert_eq!(
         cards.collect::<Vec<_>>(),
@@ -495,4 +505,50 @@ fn a_daemon_has_no_terminal() {
     ] {
         assert!(text(line).contains(&format!("{option} stdio is on it")), "{line}");
     }
+}
+
+#[test]
+fn gives_daemons_their_devices() {
+    let socket = |id: &str| format!("-chardev socket,id={id},path=/run/{id},reconnect=1");
+    let line = format!(
+        "-smp 2 {} {} {} -netdev vhost-user,id=n,chardev=b -device vhost-user-blk-pci,chardev=a \
+         -device virtio-net-pci,netdev=n,host_mtu=1400",
+        socket("a"),
+        socket("b"),
+        socket("c")
+    );
+    let plan = config(&line).unwrap();
+    let daemons = plan.devices.iter().map(|device| match device {
+        DeviceSpec::VhostUser {
+            spec,
+            chardev,
+            netdev,
+        } => {
+            assert_eq!(spec.reconnect, Some(Duration::from_secs(1)));
+            (
+                spec.id.as_str(),
+                chardev.id.as_str(),
+                netdev.as_deref(),
+                spec.queues,
+            )
+        }
+        DeviceSpec::Rng { .. }
+        | DeviceSpec::Blk { .. }
+        | DeviceSpec::Net { .. }
+        | DeviceSpec::PvPanic { .. } => panic!("{device:?}"),
+    });
+    assert_eq!(
+        daemons.collect::<Vec<_>>(),
+        [("vdisk0", "a", None, 2), ("net0", "b", Some("n"), 2)]
+    );
+    assert_eq!(plan.warnings.len(), 1);
+    assert!(plan.warnings[0].contains("the chardev 'c' is not used"));
+
+    let (a, blk) = (socket("a"), "-device vhost-user-blk-pci,chardev=a");
+    assert!(text(blk).contains("there is no chardev 'a'"));
+    assert!(
+        text("-netdev vhost-user,id=n,chardev=a -device virtio-net-pci,netdev=n").contains("no chardev 'a'")
+    );
+    assert!(text(&format!("{a} {blk} {blk}")).contains("'a' has two devices"));
+    assert_eq!(text(&format!("{a} {a} {blk}")), "two chardevs have the id 'a'");
 }

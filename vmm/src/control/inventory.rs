@@ -1,10 +1,10 @@
 //! Objects and devices that stay as their options made them, for QMP's object model.
 
-use devices::virtio::net::NetSpec;
+use devices::virtio::net::features::Mac;
 use devices::virtio::rng::RngSpec;
+use devices::virtio::vhost_user::Kind;
 use serde_json::{Value, json};
 
-use crate::cli::net::NetdevArg;
 use crate::cli::properties::net::OFFERS;
 use crate::cli::rng::Entropy;
 use crate::config::{Config, DeviceSpec, Source};
@@ -53,12 +53,37 @@ pub fn items(config: &Config) -> Vec<Item> {
 fn device(device: &DeviceSpec) -> Vec<Item> {
     match device {
         DeviceSpec::Rng { spec, source } => rng(spec, source),
-        DeviceSpec::Net { spec, netdev } => vec![Item {
+        DeviceSpec::Net { spec, netdev, .. } => vec![Item {
             place: Place::Peripheral,
             id: spec.id.clone(),
             kind: "virtio-net-pci",
-            properties: net(spec, netdev),
+            properties: net(netdev, spec.mac, spec.features, spec.mtu),
         }],
+        DeviceSpec::VhostUser {
+            spec,
+            chardev,
+            netdev,
+        } => {
+            let (kind, properties) = match &spec.kind {
+                Kind::Blk => (
+                    "vhost-user-blk-pci",
+                    vec![
+                        ("chardev", "str", json!(chardev.id)),
+                        ("num-queues", "uint16", json!(spec.queues)),
+                    ],
+                ),
+                Kind::Net { mac, features, mtu } => {
+                    let netdev = netdev.as_deref().unwrap_or_default();
+                    ("virtio-net-pci", net(netdev, *mac, *features, *mtu))
+                }
+            };
+            vec![Item {
+                place: Place::Peripheral,
+                id: spec.id.clone(),
+                kind,
+                properties,
+            }]
+        }
         DeviceSpec::PvPanic { id } => vec![Item {
             place: Place::Peripheral,
             id: id.clone(),
@@ -79,13 +104,13 @@ fn device(device: &DeviceSpec) -> Vec<Item> {
     }
 }
 
-fn net(spec: &NetSpec, netdev: &NetdevArg) -> Vec<(&'static str, &'static str, Value)> {
+fn net(netdev: &str, mac: Mac, features: u64, mtu: Option<u16>) -> Vec<(&'static str, &'static str, Value)> {
     let mut properties = vec![
-        ("netdev", "str", json!(netdev.id)),
-        ("mac", "str", json!(spec.mac.to_string())),
-        ("host_mtu", "uint16", json!(spec.mtu.unwrap_or(0))),
+        ("netdev", "str", json!(netdev)),
+        ("mac", "str", json!(mac.to_string())),
+        ("host_mtu", "uint16", json!(mtu.unwrap_or(0))),
     ];
-    let offered = |(name, feature)| (name, "bool", json!(spec.features & feature != 0));
+    let offered = |(name, feature)| (name, "bool", json!(features & feature != 0));
     properties.extend(OFFERS.into_iter().map(offered));
     properties
 }

@@ -3,9 +3,11 @@ use super::*;
 fn balloon(text: &str) -> BalloonArg {
     match device(text).unwrap() {
         DeviceArg::Balloon(arg) => arg,
-        DeviceArg::Rng(_) | DeviceArg::Blk(_) | DeviceArg::Net(_) | DeviceArg::PvPanic(_) => {
-            panic!("{text} is no balloon")
-        }
+        DeviceArg::Rng(_)
+        | DeviceArg::Blk(_)
+        | DeviceArg::Net(_)
+        | DeviceArg::VhostUserBlk(_)
+        | DeviceArg::PvPanic(_) => panic!("{text} is no balloon"),
     }
 }
 
@@ -55,7 +57,7 @@ fn says_what_is_near_or_refused() {
     assert_eq!(
         text("virtio-baloon-pci"),
         "unknown device 'virtio-baloon-pci', did you mean 'virtio-balloon-pci'?; known: virtio-balloon-pci, virtio-rng-pci, \
-         virtio-blk-pci, virtio-net-pci, pvpanic-pci"
+         virtio-blk-pci, virtio-net-pci, vhost-user-blk-pci, pvpanic-pci"
     );
     assert!(text("virtio-balloon,deflate-on-omm=on").contains("did you mean 'deflate-on-oom'?"));
     assert!(text("virtio-balloon,free-page-hint=on").contains("without migration"));

@@ -5,12 +5,21 @@ use super::*;
 fn reads_networks() {
     let expected = NetdevArg {
         id: "lan".into(),
-        interface: "tap0".into(),
+        kind: NetdevKind::Tap {
+            interface: "tap0".into(),
+        },
     };
     assert_eq!(netdev("tap,id=lan,ifname=tap0,script=no"), Ok(expected.clone()));
     let usual = "type=tap,id=lan,ifname=tap0,script=no,downscript=no,vhost=off";
     assert_eq!(netdev(usual), Ok(expected));
+    let daemon = NetdevArg {
+        id: "lan".into(),
+        kind: NetdevKind::VhostUser { chardev: "c".into() },
+    };
+    assert_eq!(netdev("vhost-user,id=lan,chardev=c,queues=1"), Ok(daemon));
     let text = |text: &str| netdev(text).unwrap_err().to_string();
+    assert_eq!(text("vhost-user,id=lan"), "vhost-user needs 'chardev=…'");
+    assert!(text("vhost-user,id=lan,chardev=c,queues=2").contains("queues=2"));
     assert_eq!(text("tap,ifname=tap0,script=no"), "tap needs 'id=…'");
     assert_eq!(text("tap,id=lan,script=no"), "tap needs 'ifname=…'");
     assert!(text("tap,id=lan,ifname=a-name-too-long-,script=no").contains("at most 15 bytes"));
