@@ -21,6 +21,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         .unwrap_or(4);
     let platform = BootPlatform {
         apic_ids: (0..vcpus).collect(),
+        vcpus: usize::try_from(vcpus)?,
         phys_bits: 46,
         pci64_window: Some(GuestRange {
             start: GuestAddress(1 << 45),

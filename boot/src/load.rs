@@ -30,8 +30,10 @@ pub struct BootSpec {
 /// What the kernel has to be told of the machine that it runs on.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct BootPlatform {
-    /// The APIC id of each vCPU, in the order of the vCPUs; the first one is the boot CPU's.
+    /// The APIC id of each vCPU, in the order of the vCPUs; the first one is the boot CPU's. Those of places without a vCPU follow.
     pub apic_ids: Vec<u32>,
+    /// How many of `apic_ids`, from the first on, have a vCPU; the others are told as CPUs that may come.
+    pub vcpus: usize,
     /// Width of a guest-physical address in bits, as the guest's CPUID says it.
     pub phys_bits: u8,
     /// Where 64-bit PCI BARs may be put, if anywhere. Lies above all RAM and below `1 << phys_bits`.

@@ -6,6 +6,7 @@
 pub mod agent;
 pub mod backing;
 pub mod balloon;
+pub mod complaints;
 pub mod console;
 pub mod error;
 pub mod group;

@@ -1,11 +1,10 @@
 //! Stock kernels and a tiny one reach user space, in every form, with one processor and with several, and end as guests
 //! do.
 
-use std::collections::BTreeSet;
 use std::time::Duration;
 
 use tests::harness::vm::Launch;
-use tests::harness::{Result, Vm, names};
+use tests::harness::{Result, Vm, complaints, names};
 
 /// How long a guest may take to end.
 const END: Duration = Duration::from_secs(60);
@@ -101,11 +100,7 @@ fn the_guests_kernel_has_nothing_to_complain_about() -> Result<()> {
     for kernel in [names::TINY_ELF, names::STOCK] {
         let mut vm = start(kernel, "256", 2)?;
         let mut agent = vm.boot()?;
-        let log = agent.exec(SUSPECT)?;
-        // Not everything over the serial port: each of its bytes is an exit of the guest.
-        let lines = log.lines().next().and_then(|first| first.trim().parse().ok());
-        assert!(lines.is_some_and(|lines: u32| lines > 50), "{kernel}: {log}");
-        let complaints = complaints(&log, &allowed(ALLOWED));
+        let complaints = complaints::of(&mut agent)?;
         assert!(complaints.is_empty(), "{kernel}: {complaints:#?}");
         if kernel == names::STOCK {
             // Now it has.
@@ -182,67 +177,4 @@ fn system_ram(text: &str) -> u64 {
         Some(u64::from_str_radix(end, 16).ok()? - u64::from_str_radix(start, 16).ok()? + 1)
     };
     text.lines().filter_map(range).sum()
-}
-
-/// How many lines the kernel's log has, and those which may be complaints: all that are above notices, and some words.
-const SUSPECT: &str = "dmesg -r >/tmp/log; wc -l </tmp/log; \
-    grep -iE '^<[0-4]>|^<[0-9]{2,}>|BUG|WARNING|ACPI (Error|Warning)|nobody cared|lockup' /tmp/log; true";
-/// The list beside the guest's kernel.
-const ALLOWED: &str = include_str!("../../resources/guest/dmesg.allow");
-
-/// What such a list allows: lines, without those that give reasons.
-fn allowed(text: &str) -> BTreeSet<String> {
-    text.lines()
-        .filter(|line| !line.is_empty() && !line.starts_with('#'))
-        .map(str::to_owned)
-        .collect()
-}
-
-/// Lines of `dmesg -r` at level err or worse, or with words that mean trouble, which contain nothing that is allowed.
-fn complaints(log: &str, allowed: &BTreeSet<String>) -> Vec<String> {
-    let marks = [
-        "BUG",
-        "WARNING",
-        "ACPI Error",
-        "ACPI Warning",
-        "nobody cared",
-        "soft lockup",
-    ];
-    let bad = |line: &&str| {
-        // `<6>` is facility × 8 + level.
-        let number = line.strip_prefix('<').and_then(|rest| rest.split_once('>'));
-        let level = number
-            .and_then(|(number, _)| number.parse::<u32>().ok())
-            .map(|number| number % 8);
-        level.is_some_and(|level| level <= 3)
-            || marks.iter().any(|mark| line.contains(mark))
-            || line.to_lowercase().contains("firmware bug")
-    };
-    let excused = |line: &&str| allowed.iter().any(|part| line.contains(part.as_str()));
-    log.lines()
-        .filter(bad)
-        .filter(|line| !excused(line))
-        .map(str::to_owned)
-        .collect()
-}
-
-#[test]
-fn complaints_are_recognised() {
-    let log = "<6>[ 0.1] fine\n<3>[ 0.2] broken\n<4>[ 0.3] WARNING: odd\n<12>[ 0.4] [Firmware Bug]: x\n<30>[ 0.5] init: y\n";
-    let none = BTreeSet::new();
-    assert_eq!(complaints(log, &none).len(), 3);
-    let excused = BTreeSet::from(["WARNING: odd".to_owned()]);
-    assert_eq!(complaints(log, &excused).len(), 2);
-}
-
-#[test]
-fn the_list_of_excuses_is_read() {
-    let excuses = allowed("# A list.\n\n# A reason.\nan excuse: 1\n");
-    assert_eq!(excuses, BTreeSet::from(["an excuse: 1".to_owned()]));
-    // An empty line, or a reason taken for an excuse, would excuse everything.
-    assert!(
-        allowed(ALLOWED)
-            .iter()
-            .all(|line| line.len() > 3 && !line.starts_with('#'))
-    );
 }

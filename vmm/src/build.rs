@@ -167,6 +167,9 @@ pub fn parts(
         Err(error @ kvm::Error::Software) if config.start_paused => eprintln!("ballast: warning: {error}"),
         checked => checked?,
     }
+    if let Some(warning) = kvm::check_vcpus(&kvm, config.topology)? {
+        eprintln!("ballast: warning: {warning}");
+    }
     let phys_bits = cpuid::physical_bits(&kvm).map_err(Error::Cpuid)?;
     if let Some(warning) = budget::check(config, phys_bits)? {
         eprintln!("ballast: warning: {warning}");
@@ -218,7 +221,10 @@ pub fn parts(
 
     let topology = config.topology;
     let platform = BootPlatform {
-        apic_ids: (0..topology.vcpus()).map(|vcpu| topology.apic_id(vcpu)).collect(),
+        apic_ids: (0..topology.places())
+            .map(|place| topology.apic_id(place))
+            .collect(),
+        vcpus: topology.vcpus().into(),
         phys_bits,
         pci64_window: None,
         numa: config.numa.as_ref().map(|numa| guest_numa(numa, &ram)),

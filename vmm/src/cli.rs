@@ -131,7 +131,7 @@ pub struct Args {
     #[arg(long, value_name = "TEXT", help_heading = "Guest")]
     pub append: Option<String>,
 
-    /// Number of vCPUs, 1 to 254, and the sockets that they are in; default: 1
+    /// Number of vCPUs, 1 to 254, and the sockets, cores and threads that they are; default: 1
     #[arg(long, value_name = "[cpus=]N,…", value_parser = general::smp, help_heading = "Guest")]
     pub smp: Option<Topology>,
 

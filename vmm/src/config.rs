@@ -121,7 +121,7 @@ pub struct QmpSpec {
 /// The guest's NUMA nodes, numbered from 0. Their memory is told by the backends.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct NumaSpec {
-    /// The node of each vCPU.
+    /// The node of each place for a vCPU, those with one first.
     pub vcpus: Vec<u32>,
     /// From each node (row) to each node (column).
     pub distances: Vec<Vec<u8>>,
@@ -198,6 +198,13 @@ impl Config {
     pub fn new(args: Args) -> Result<Config, Error> {
         let mut warnings = Vec::new();
         let topology = args.smp.unwrap_or_default();
+        if topology.vcpus() < topology.places() {
+            warnings.push(format!(
+                "-smp: the guest is told of {} CPUs and has {}: the others may come, it believes, but Ballast plugs none in",
+                topology.places(),
+                topology.vcpus()
+            ));
+        }
         let nodes = numa_plan::plan(&args.numa, topology)?;
         let devices = device_plan::plan(&args, &mut warnings)?;
         let memory = memory_plan::plan(&args, &nodes.nodes, &mut warnings)?;
@@ -241,7 +248,7 @@ impl Config {
         Ok(Config {
             name: args.name,
             topology,
-            host_cpus: nodes.host_cpus(),
+            host_cpus: nodes.host_cpus(topology),
             numa: (nodes.nodes.len() > 1).then(|| NumaSpec::new(nodes)),
             memory: memory.size,
             budget_check: args
@@ -290,6 +297,7 @@ impl Config {
         VcpuPlace {
             socket: self.topology.socket(vcpu),
             core: self.topology.core(vcpu),
+            thread: self.topology.thread(vcpu),
             node: numa.and_then(|numa| numa.vcpus.get(usize::from(vcpu)).copied()),
         }
     }

@@ -15,6 +15,8 @@ use std::{fs, io};
 
 use kvm_ioctls::{Cap, Kvm};
 
+use crate::topology::Topology;
+
 /// The device file of KVM.
 const DEVICE: &str = "/dev/kvm";
 
@@ -69,6 +71,29 @@ pub enum Error {
          virtualisation, or, when this host is a guest, switch on nested virtualisation"
     )]
     Software,
+    /// More vCPUs than it takes.
+    #[error(
+        "the guest has {asked}, but the KVM of this kernel takes no more than {most} (KVM_CAP_MAX_VCPUS)"
+    )]
+    Vcpus {
+        /// What the guest is to have.
+        asked: Topology,
+        /// What there may be.
+        most: usize,
+    },
+    /// A vCPU's number is too high.
+    #[error(
+        "the guest has {asked}, the last with APIC id {id}, but the KVM of this kernel takes ids below {limit} only \
+         (KVM_CAP_MAX_VCPU_ID)"
+    )]
+    VcpuId {
+        /// What the guest is to have.
+        asked: Topology,
+        /// Its highest id.
+        id: u32,
+        /// The first that is refused.
+        limit: usize,
+    },
     /// The flags of the processor could not be read.
     #[error("cannot read /proc/cpuinfo")]
     CpuInfo(#[source] io::Error),
@@ -85,6 +110,52 @@ pub fn open() -> Result<Kvm, Error> {
         return Err(Error::Capability(name));
     }
     Ok(kvm)
+}
+
+/// What a KVM says of numbers of vCPUs.
+#[derive(Clone, Copy, Debug)]
+struct VcpuLimits {
+    /// KVM_CAP_NR_VCPUS: more than these take turns on the processors.
+    recommended: usize,
+    /// KVM_CAP_MAX_VCPUS.
+    most: usize,
+    /// KVM_CAP_MAX_VCPU_ID.
+    ids: usize,
+}
+
+/// Checks that KVM takes these vCPUs. Returns a warning where there is something to say.
+pub fn check_vcpus(kvm: &Kvm, topology: Topology) -> Result<Option<String>, Error> {
+    let limits = VcpuLimits {
+        recommended: kvm.get_nr_vcpus(),
+        most: kvm.get_max_vcpus(),
+        ids: kvm.get_max_vcpu_id(),
+    };
+    limits.check(topology)
+}
+
+impl VcpuLimits {
+    fn check(self, asked: Topology) -> Result<Option<String>, Error> {
+        let vcpus = asked.vcpus();
+        // There is at least one, and they are numbered upwards.
+        let id = asked.apic_id(vcpus.saturating_sub(1));
+        let VcpuLimits {
+            recommended,
+            most,
+            ids: limit,
+        } = self;
+        if usize::from(vcpus) > most {
+            return Err(Error::Vcpus { asked, most });
+        }
+        if usize::try_from(id).map_or(true, |id| id >= limit) {
+            return Err(Error::VcpuId { asked, id, limit });
+        }
+        let warning = || {
+            format!(
+                "the guest has {vcpus} vCPUs, but KVM recommends no more than {recommended} on this host: they share its processors"
+            )
+        };
+        Ok((usize::from(vcpus) > recommended).then(warning))
+    }
 }
 
 /// Checks that KVM runs Linux kernels on the processor rather than emulating them.

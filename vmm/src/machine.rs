@@ -77,8 +77,10 @@ pub struct VcpuInfo {
 pub struct VcpuPlace {
     /// Its socket.
     pub socket: u8,
-    /// Its number in the socket.
+    /// Its core's number in the socket.
     pub core: u8,
+    /// Its number in the core.
+    pub thread: u8,
     /// Its NUMA node, where the guest has several.
     pub node: Option<u32>,
 }

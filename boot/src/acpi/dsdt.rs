@@ -62,7 +62,7 @@ fn system_bus(platform: &BootPlatform, aml: &mut Vec<u8>) {
     serial_port(&mut devices);
     power_button(&mut devices);
     for index in 0..platform.apic_ids.len() {
-        processor(index, &mut devices);
+        processor(index, index < platform.vcpus, &mut devices);
     }
     aml.extend(acpi_tables::aml::Scope::raw(Path::new("\\_SB_"), devices));
 }
@@ -212,14 +212,15 @@ fn power_button(aml: &mut Vec<u8>) {
     .to_aml_bytes(aml);
 }
 
-/// A CPU, tied to its entry in the MADT by the UID.
-fn processor(index: usize, aml: &mut Vec<u8>) {
+/// A CPU, tied to its entry in the MADT by the UID. `_STA` is 0 where there is none.
+fn processor(index: usize, present: bool, aml: &mut Vec<u8>) {
+    let status = if present { STATUS_ALL } else { 0 };
     Device::new(
         Path::new(&format!("C{index:03X}")),
         vec![
             &Name::new(Path::new("_HID"), &"ACPI0007"),
             &Name::new(Path::new("_UID"), &index),
-            &Name::new(Path::new("_STA"), &STATUS_ALL),
+            &Name::new(Path::new("_STA"), &status),
         ],
     )
     .to_aml_bytes(aml);

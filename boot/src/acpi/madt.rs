@@ -11,7 +11,9 @@ use super::{MAX_XAPIC, bytes, table as table_of};
 use crate::BootPlatform;
 
 const REVISION: u8 = 5;
+/// Enabled, and "online capable" (since revision 5): a CPU that is not there but may come.
 const ENABLED: u32 = 1;
+const ONLINE_CAPABLE: u32 = 2;
 const X2APIC: u8 = 9;
 const LAPIC_NMI: u8 = 4;
 const X2APIC_NMI: u8 = 10;
@@ -25,19 +27,20 @@ pub(super) fn table(platform: &BootPlatform) -> Vec<u8> {
     content.extend(0u32.to_le_bytes());
 
     let mut any_x2apic = false;
-    for (uid, id) in (0u32..).zip(platform.apic_ids.iter().copied()) {
+    let vcpus = platform.vcpus;
+    let status = (0..).map(|index: usize| match index < vcpus {
+        true => (EnabledStatus::Enabled, ENABLED),
+        false => (EnabledStatus::DisabledOnlineCapable, ONLINE_CAPABLE),
+    });
+    for ((uid, id), (status, flags)) in (0u32..).zip(platform.apic_ids.iter().copied()).zip(status) {
         match (u8::try_from(uid), u8::try_from(id)) {
             (Ok(short_uid), Ok(short_id)) if uid.max(id) <= MAX_XAPIC => {
-                content.extend(bytes(&ProcessorLocalApic::new(
-                    short_uid,
-                    short_id,
-                    EnabledStatus::Enabled,
-                )));
+                content.extend(bytes(&ProcessorLocalApic::new(short_uid, short_id, status)));
             }
             _ => {
                 any_x2apic = true;
                 content.extend([X2APIC, 16, 0, 0]);
-                for word in [id, ENABLED, uid] {
+                for word in [id, flags, uid] {
                     content.extend(word.to_le_bytes());
                 }
             }
@@ -52,10 +55,12 @@ pub(super) fn table(platform: &BootPlatform) -> Vec<u8> {
     table_of(*b"APIC", REVISION, &content)
 }
 
-/// An id behind those of the CPUs, as long as there is one; with x2APIC ids it no longer matters.
+/// An id behind those of the CPUs, or else the highest between them; with x2APIC ids it no longer matters.
 fn ioapic_id(platform: &BootPlatform) -> u8 {
     let highest = platform.apic_ids.iter().copied().max().unwrap_or(0);
-    u8::try_from(highest.saturating_add(1)).unwrap_or(0)
+    let behind = highest.saturating_add(1).min(MAX_XAPIC);
+    let free = (0..=behind).rev().find(|id| !platform.apic_ids.contains(id));
+    free.and_then(|id| u8::try_from(id).ok()).unwrap_or(0)
 }
 
 /// An address in the hole below 4 GiB.

@@ -12,6 +12,7 @@ fn platform(apic_ids: Vec<u32>) -> BootPlatform {
         len: 1 << 36,
     });
     BootPlatform {
+        vcpus: apic_ids.len(),
         apic_ids,
         phys_bits: 46,
         pci64_window,
@@ -156,6 +157,48 @@ fn high_apic_ids_get_x2apic_entries() {
     assert_eq!(entries[1].1[3], 254);
     assert_eq!((word(&entries[2].1, 4), word(&entries[2].1, 12)), (255, 2));
     assert_eq!((word(&entries[3].1, 4), word(&entries[3].1, 12)), (300, 3));
+}
+
+/// Flag 1: enabled. Flag 2: not there, but may come.
+#[test]
+fn places_without_a_vcpu_are_told_as_cpus_that_may_come() {
+    for (ids, id_at, flags_at) in [([0, 1, 4, 5], 3, 4), ([256, 257, 260, 261], 4, 8)] {
+        let mut platform = platform(ids.into());
+        platform.vcpus = 3;
+        let area = build(&platform).unwrap();
+        let cpus: Vec<_> = madt_entries(&area)
+            .iter()
+            .take(4)
+            .map(|(_, entry)| (u32::from_le_bytes([entry[id_at], 0, 0, 0]), word(entry, flags_at)))
+            .collect();
+        assert_eq!(
+            cpus,
+            [0, 1, 2, 3].map(|n| (ids[n] & 0xff, if n < 3 { 1 } else { 2 }))
+        );
+        // _STA as a byte, and as the constant zero (sections 20.2.3 and 20.2.5.1).
+        let status = |cpu: &[u8], value: &[u8]| {
+            let aml = [b"[\x82".as_slice(), cpu].concat();
+            let dsdt = dsdt(&area);
+            let start = dsdt
+                .windows(4)
+                .position(|window| window == cpu)
+                .unwrap_or_else(|| panic!("{aml:?}"));
+            contains(&dsdt[start..start + 40], &[b"_STA", value].concat())
+        };
+        assert!(status(b"C002", &[0x0a, 0x0f]));
+        assert!(status(b"C003", &[0]));
+    }
+}
+
+#[test]
+fn the_ioapic_has_an_id_of_its_own() {
+    let behind: Vec<u32> = (0..254).collect();
+    let between: Vec<u32> = (0..127).chain(128..255).collect();
+    for (ids, expected) in [(behind, 254), (between, 127)] {
+        let entries = madt_entries(&build(&platform(ids)).unwrap());
+        let ioapic = entries.iter().find(|(kind, _)| *kind == 1).unwrap();
+        assert_eq!(ioapic.1[2], expected);
+    }
 }
 
 #[test]

@@ -10,6 +10,7 @@ const MIB: u64 = 1 << 20;
 fn platform() -> BootPlatform {
     BootPlatform {
         apic_ids: vec![0],
+        vcpus: 1,
         phys_bits: 40,
         pci64_window: None,
         numa: None,

@@ -37,6 +37,7 @@ fn boot_it(mut file: &File, ram: &Ram, data: &[u8]) {
     };
     let platform = BootPlatform {
         apic_ids: vec![0],
+        vcpus: 1,
         phys_bits: 40,
         pci64_window: None,
         numa: None,

@@ -22,7 +22,7 @@ pub struct PowerOn {
     pub(super) boot: BootSpec,
     pub(super) platform: BootPlatform,
     pub(super) topology: Topology,
-    /// The guest's node of each vCPU, where it has several.
+    /// The guest's node of each place for a vCPU, where it has several.
     pub(super) nodes: Vec<u32>,
 }
 

@@ -97,11 +97,11 @@ pub const SMP: Family = Family {
     option: "smp",
     owner: "-smp",
     rows: &[&[
-        row("cpus", "1-254", "1, or their product", "", "number of vCPUs", "2"),
-        row("sockets", "N", "1", "", "sockets that they are in, socket by socket", "1"),
-        row("cores", "N", "all of a socket", "", "vCPUs of a socket", "1"),
-        row("threads", "1", "1", "", "a core is one vCPU", "1"),
-        row("maxcpus", "N", "cpus", "", "as many as there are: none is plugged in later", "1"),
+        row("cpus", "1-254", "maxcpus", "", "number of vCPUs", "2"),
+        row("sockets", "N", "1", "", "sockets that there is room in, filled one after the other", "1"),
+        row("cores", "N", "what is left", "", "cores of a socket", "1"),
+        row("threads", "N", "1, or what is left", "", "threads of a core, each one vCPU", "2"),
+        row("maxcpus", "1-254", "cpus, or their product", "", "CPUs that the guest is told of; those above cpus= never come", "2"),
     ]],
 };
 

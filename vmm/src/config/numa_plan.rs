@@ -137,13 +137,14 @@ pub(super) struct Node {
 
 impl NumaPlan {
     /// The CPUs of the host that each vCPU is pinned to, by its index.
-    pub(super) fn host_cpus(&self) -> BTreeMap<u8, CpuList> {
+    pub(super) fn host_cpus(&self, topology: Topology) -> BTreeMap<u8, CpuList> {
         let pinned = |node: &Node| {
             let cpus = node.host_cpus.clone()?;
             Some(
                 node.vcpus
                     .clone()
                     .into_iter()
+                    .filter(move |vcpu| *vcpu < topology.vcpus())
                     .map(move |vcpu| (vcpu, cpus.clone())),
             )
         };
@@ -155,7 +156,7 @@ impl NumaPlan {
 pub(super) fn plan(args: &[NumaArg], topology: Topology) -> Result<NumaPlan, NumaError> {
     let mut nodes = nodes(args)?;
     place_vcpus(args, &mut nodes, topology)?;
-    let mut left: BTreeSet<u8> = (0..topology.vcpus()).collect();
+    let mut left: BTreeSet<u8> = (0..topology.places()).collect();
     for node in &nodes {
         left.retain(|vcpu| !node.vcpus.contains(vcpu));
     }
@@ -171,7 +172,9 @@ pub(super) fn plan(args: &[NumaArg], topology: Topology) -> Result<NumaPlan, Num
             });
         }
     }
-    let idle = |node: &Node| node.host_cpus.is_some() && node.vcpus.is_empty();
+    // The first of a sorted set.
+    let has_vcpus = |node: &Node| node.vcpus.first().is_some_and(|vcpu| *vcpu < topology.vcpus());
+    let idle = |node: &Node| node.host_cpus.is_some() && !has_vcpus(node);
     if let Some((node, _)) = (0..).zip(&nodes).find(|(_, node)| idle(node)) {
         return Err(NumaError::NothingToPin { node });
     }
@@ -224,10 +227,10 @@ fn place_vcpus(args: &[NumaArg], nodes: &mut [Node], topology: Topology) -> Resu
         else {
             continue;
         };
-        let found: Vec<u8> = (0..topology.vcpus())
+        let found: Vec<u8> = (0..topology.places())
             .filter(|vcpu| socket.is_none_or(|socket| socket == topology.socket(*vcpu)))
             .filter(|vcpu| core.is_none_or(|core| core == topology.core(*vcpu)))
-            .filter(|_| thread.is_none_or(|thread| thread == 0))
+            .filter(|vcpu| thread.is_none_or(|thread| thread == topology.thread(*vcpu)))
             .collect();
         if found.is_empty() {
             return Err(NumaError::UnknownPlace { node, topology });
@@ -242,7 +245,7 @@ fn place_vcpus(args: &[NumaArg], nodes: &mut [Node], topology: Topology) -> Resu
     let mut seen = BTreeMap::new();
     for (node, vcpus) in (0..).zip(nodes.iter().map(|node| &node.vcpus)) {
         for &vcpu in vcpus {
-            if vcpu >= topology.vcpus() {
+            if vcpu >= topology.places() {
                 return Err(NumaError::UnknownVcpu { node, vcpu, topology });
             }
             if let Some(first) = seen.insert(vcpu, node) {

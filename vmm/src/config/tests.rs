@@ -55,6 +55,14 @@ fn has_defaults() {
 }
 
 #[test]
+fn cpus_that_never_come_are_told() {
+    let config = config("-smp 2,maxcpus=4").unwrap();
+    assert_eq!((config.topology.vcpus(), config.topology.places()), (2, 4));
+    let expected = "-smp: the guest is told of 4 CPUs and has 2";
+    assert!(config.warnings[0].starts_with(expected), "{:?}", config.warnings);
+}
+
+#[test]
 fn wants_a_kernel() {
     assert!(matches!(Config::new(Args::default()), Err(Error::KernelMissing)));
 }

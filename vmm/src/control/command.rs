@@ -238,7 +238,8 @@ fn status(state: RunState) -> Value {
 fn vcpus(target: &dyn Target) -> Value {
     let vcpu = |info: &crate::machine::VcpuInfo| {
         let place = info.place;
-        let mut props = json!({ "socket-id": place.socket, "core-id": place.core, "thread-id": 0 });
+        let mut props =
+            json!({ "socket-id": place.socket, "core-id": place.core, "thread-id": place.thread });
         if let Some(node) = place.node {
             props["node-id"] = json!(node);
         }

@@ -1,7 +1,7 @@
 //! What the processor says of itself to the guest: what KVM can do, corrected for this guest's topology.
 //!
-//! Sockets of single-threaded cores; APIC ids are those of [`Topology`], as in ACPI's MADT and SRAT. What the leaves mean: Intel's
-//! manual volume 2A, CPUID; AMD's manual volume 3, appendix E.
+//! APIC ids are those of [`Topology`], as in ACPI's MADT and SRAT. What the leaves mean: Intel's manual volume 2A, CPUID; AMD's manual
+//! volume 3, appendix E.
 
 use std::arch::x86_64::__cpuid_count;
 use std::collections::BTreeMap;
@@ -23,7 +23,7 @@ const LEVEL_THREAD: u32 = 1 << 8;
 /// The leaves with those levels.
 const LEVELS: [u32; 2] = [0xb, 0x1f];
 
-/// Leaf 0x80000001, ECX: several cores, none with threads.
+/// Leaf 0x80000001, ECX: the processors that HTT tells of are cores, or told more exactly by newer leaves; AMD's all have it.
 const CMP_LEGACY: u32 = 1 << 1;
 /// Leaf 0x80000001, ECX: leaves 0x8000001d and 0x8000001e are there.
 const TOPOEXT: u32 = 1 << 22;
@@ -57,10 +57,14 @@ struct Host {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Place {
     apic_id: u32,
-    /// Cores of the socket.
-    cores: u32,
-    /// How many bits of an APIC id number the cores.
-    core_bits: u32,
+    /// Threads of the core.
+    threads: u32,
+    /// Threads of the socket.
+    in_socket: u32,
+    /// How many bits of an APIC id number the threads of a core.
+    thread_bits: u32,
+    /// How many bits of an APIC id number the threads of a socket.
+    socket_bits: u32,
     /// How many bits of an APIC id number those that have the last level of cache together, as [`sharing_bits`] says.
     sharing_bits: u32,
 }
@@ -70,8 +74,10 @@ impl Place {
         let sharing_bits = sharing_bits(topology, nodes);
         (0..topology.vcpus()).map(move |vcpu| Place {
             apic_id: topology.apic_id(vcpu),
-            cores: u32::from(topology.cores()),
-            core_bits: topology.core_bits(),
+            threads: u32::from(topology.threads()),
+            in_socket: u32::from(topology.in_socket()),
+            thread_bits: topology.thread_bits(),
+            socket_bits: topology.socket_bits(),
             sharing_bits,
         })
     }
@@ -88,7 +94,7 @@ fn sharing_bits(topology: Topology, nodes: &[u32]) -> u32 {
             .map(node_of)
             .all(|(cache, node)| *seen.entry(cache).or_insert(node) == node)
     };
-    (0..=topology.core_bits()).rev().find(within).unwrap_or(0)
+    (0..=topology.socket_bits()).rev().find(within).unwrap_or(0)
 }
 
 /// Whether the processor is one of AMD's, or made after them.
@@ -97,7 +103,7 @@ pub fn is_amd(cpuid: &[kvm_cpuid_entry2]) -> bool {
     cpuid.iter().any(leaf)
 }
 
-/// The entries that each vCPU of `topology` gets. `nodes`: the NUMA node of each vCPU, or nothing where the guest has but one.
+/// The entries that each vCPU of `topology` gets. `nodes`: the NUMA node of each place, or nothing where the guest has but one.
 pub fn for_vcpus(kvm: &Kvm, topology: Topology, nodes: &[u32]) -> Result<Vec<CpuId>, kvm_ioctls::Error> {
     let mut entries = kvm
         .get_supported_cpuid(KVM_MAX_CPUID_ENTRIES)?
@@ -107,8 +113,8 @@ pub fn for_vcpus(kvm: &Kvm, topology: Topology, nodes: &[u32]) -> Result<Vec<Cpu
         deadline: kvm.check_extension(Cap::TscDeadlineTimer),
         amd: is_amd(&entries),
     };
-    let split = sharing_bits(topology, nodes) < topology.core_bits();
-    complete(&mut entries, host, split, |index| {
+    let uneven = topology.threads() > 1 || sharing_bits(topology, nodes) < topology.socket_bits();
+    complete(&mut entries, host, uneven, |index| {
         let found = __cpuid_count(AMD_CACHES, index);
         [found.eax, found.ebx, found.ecx, found.edx]
     });
@@ -123,8 +129,8 @@ pub fn for_vcpus(kvm: &Kvm, topology: Topology, nodes: &[u32]) -> Result<Vec<Cpu
 
 /// Adds what KVM leaves to its users: of leaves 0xB and 0x1F it lists only the first level (since Linux 6.2), without the second
 /// every vCPU is a package; and AMD's caches, `caches` by index, it does not list. An AMD processor without the leaf of ids gets one
-/// where sockets are `split`, since without it Linux takes a socket for one cache.
-fn complete(entries: &mut Vec<kvm_cpuid_entry2>, host: Host, split: bool, caches: impl Fn(u32) -> [u32; 4]) {
+/// where sockets are `uneven`, since without it Linux takes a socket for one cache, and a thread for a core.
+fn complete(entries: &mut Vec<kvm_cpuid_entry2>, host: Host, uneven: bool, caches: impl Fn(u32) -> [u32; 4]) {
     let indexed = |function, index| kvm_cpuid_entry2 {
         function,
         index,
@@ -141,7 +147,7 @@ fn complete(entries: &mut Vec<kvm_cpuid_entry2>, host: Host, split: bool, caches
     let extended = entries
         .iter()
         .any(|entry| entry.function == AMD_FLAGS && entry.ecx & TOPOEXT != 0);
-    if !host.amd || !(extended || split) {
+    if !host.amd || !(extended || uneven) {
         return;
     }
     entries.retain(|entry| ![AMD_CACHES, AMD_IDS].contains(&entry.function));
@@ -184,25 +190,25 @@ pub fn physical_bits(kvm: &Kvm) -> Result<u8, kvm_ioctls::Error> {
 fn adjust(entry: &mut kvm_cpuid_entry2, place: Place, host: Host) {
     let Place {
         apic_id,
-        cores,
-        core_bits,
+        threads,
+        in_socket,
+        thread_bits,
+        socket_bits,
         sharing_bits,
     } = place;
-    // EAX bits 25:14: APIC ids that share this cache less one.
+    let core_bits = socket_bits - thread_bits;
+    // EAX bits 25:14: APIC ids that share this cache less one. A core's own caches are those of its threads, wherever these are.
     let others = |eax: u32| {
         let level = (eax >> 5) & 0x7;
-        if level >= 3 {
-            (1_u32 << sharing_bits).wrapping_sub(1).min(0xfff) << 14
-        } else {
-            0
-        }
+        let bits = if level >= 3 { sharing_bits } else { thread_bits };
+        (1_u32 << bits).wrapping_sub(1).min(0xfff) << 14
     };
     match entry.function {
         0x1 => {
             // EBX: APIC id, logical processors in the package, CLFLUSH line size in units of 8 bytes.
-            entry.ebx = (entry.ebx & 0x0000_ffff) | (cores.min(255) << 16) | (apic_id << 24);
+            entry.ebx = (entry.ebx & 0x0000_ffff) | (in_socket.min(255) << 16) | (apic_id << 24);
             entry.ecx |= HYPERVISOR | if host.deadline { TSC_DEADLINE } else { 0 };
-            entry.edx = if cores > 1 {
+            entry.edx = if in_socket > 1 {
                 entry.edx | HTT
             } else {
                 entry.edx & !HTT
@@ -215,22 +221,25 @@ fn adjust(entry: &mut kvm_cpuid_entry2, place: Place, host: Host) {
         }
         0xb | 0x1f => {
             let (bits, processors, level) = match entry.index {
-                0 => (0, 1, LEVEL_THREAD),
-                1 => (core_bits, cores, LEVEL_CORE),
+                0 => (thread_bits, threads, LEVEL_THREAD),
+                1 => (socket_bits, in_socket, LEVEL_CORE),
                 _ => (0, 0, 0),
             };
             (entry.eax, entry.ebx, entry.ecx, entry.edx) = (bits, processors, level | entry.index, apic_id);
         }
         // Intel has these bits reserved.
-        AMD_FLAGS if host.amd && cores > 1 => entry.ecx |= CMP_LEGACY,
+        AMD_FLAGS if host.amd && in_socket > 1 => entry.ecx |= CMP_LEGACY,
         // AMD's flags for errors that software may recover from: without them Linux panics on the first machine check.
         0x8000_0007 if host.amd => entry.ebx |= RECOVERABLE,
-        // ECX: cores less one, and how many bits of an APIC id count them.
-        0x8000_0008 => entry.ecx = (entry.ecx & !0xf0ff) | (cores - 1).min(0xff) | (core_bits << 12),
+        // ECX: threads of the socket less one, and how many bits of an APIC id count them.
+        0x8000_0008 => entry.ecx = (entry.ecx & !0xf0ff) | (in_socket - 1).min(0xff) | (socket_bits << 12),
         AMD_CACHES if entry.eax & CACHE_TYPE != 0 => entry.eax = (entry.eax & 0x3fff) | others(entry.eax),
-        // The APIC id; the core, which has one thread; the node, which to Linux is what has a cache together (before family 0x17), and
-        // the only node of its socket: with several, Linux numbers the cores of each anew.
-        AMD_IDS => (entry.eax, entry.ebx, entry.ecx) = (apic_id, apic_id & 0xff, apic_id >> sharing_bits),
+        // The APIC id; the core of all sockets' cores, and its threads less one; the node, which to Linux is what has a cache together
+        // (before family 0x17), and the only node of its socket: with several, Linux numbers the cores of each anew.
+        AMD_IDS => {
+            let core = (apic_id >> thread_bits) & 0xff;
+            (entry.eax, entry.ebx, entry.ecx) = (apic_id, core | (threads - 1) << 8, apic_id >> sharing_bits);
+        }
         _ => {}
     }
 }

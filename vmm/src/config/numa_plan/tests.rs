@@ -54,7 +54,7 @@ fn places_name_vcpus() {
         "cpu,node-id=0,socket-id=0",
         "cpu,node-id=1,socket-id=1",
     ];
-    let plan = plan(&args(&words), Topology::new(2, 2).unwrap()).unwrap();
+    let plan = plan(&args(&words), Topology::new(2, 2, 1).unwrap()).unwrap();
     assert_eq!(vcpus(&plan), [[0, 1], [2, 3]]);
     let words = [
         "node",
@@ -62,12 +62,49 @@ fn places_name_vcpus() {
         "cpu,node-id=1,core-id=0",
         "cpu,node-id=0,core-id=1,thread-id=0",
     ];
-    let plan = super::plan(&args(&words), Topology::new(2, 2).unwrap()).unwrap();
+    let plan = super::plan(&args(&words), Topology::new(2, 2, 1).unwrap()).unwrap();
     assert_eq!(vcpus(&plan), [[1, 3], [0, 2]]);
     assert!(text(1, &["node", "cpu,node-id=0,socket-id=1"]).contains("1 vCPUs in 1 sockets"));
     assert_eq!(
         text(1, &["node", "cpu,node-id=1,socket-id=0"]),
         "-numa cpu,node-id=1: there is no node 1; -numa node defines one"
+    );
+}
+
+/// As QEMU wants it: also CPUs that are not there yet have a node. Only vCPUs are pinned.
+#[test]
+fn places_without_a_vcpu_have_nodes_too() {
+    let topology = Topology::new(2, 1, 2).unwrap().with_vcpus(2).unwrap();
+    let words = ["node,cpus=0-1,memdev=a", "node,cpus=2-3,memdev=b"];
+    let plan = super::plan(&args(&words), topology).unwrap();
+    assert_eq!(vcpus(&plan), [[0, 1], [2, 3]]);
+    let words = [
+        "node,host-cpus=0",
+        "node,memdev=b",
+        "cpu,node-id=0,thread-id=1",
+        "cpu,node-id=0,thread-id=0",
+    ];
+    let plan = super::plan(&args(&words), topology).unwrap();
+    assert_eq!(vcpus(&plan), [vec![0, 1, 2, 3], vec![]]);
+    assert!(plan.host_cpus(topology).into_keys().eq(0..2));
+    let error = |words: &[&str]| super::plan(&args(words), topology).unwrap_err();
+    assert_eq!(
+        error(&["node,cpus=0-1", "node,memdev=b"]),
+        NumaError::VcpusWithoutNode {
+            vcpus: "2, 3".to_owned()
+        }
+    );
+    assert_eq!(
+        error(&["node,cpus=0-1", "node,cpus=2-3,host-cpus=0"]),
+        NumaError::NothingToPin { node: 1 }
+    );
+    assert_eq!(
+        error(&["node,cpus=0-4"]),
+        NumaError::UnknownVcpu {
+            node: 0,
+            vcpu: 4,
+            topology
+        }
     );
 }
 

@@ -52,7 +52,9 @@ struct Decoded {
     apic_id: u32,
     package: u32,
     core: u32,
-    cores: u32,
+    thread: u32,
+    threads: u32,
+    in_socket: u32,
     /// The first and the last APIC id with which the last level of cache is shared.
     cache: (u32, u32),
     /// The same of an AMD processor before family 0x17, and the same for all that share.
@@ -65,62 +67,71 @@ fn decode(entries: &[kvm_cpuid_entry2], host: Host) -> Decoded {
         *entries.iter().find(same).unwrap()
     };
     let (thread, core) = (find(0xb, 0), find(0xb, 1));
-    assert_eq!((thread.eax & 0x1f, thread.ebx, thread.ecx >> 8), (0, 1, 1));
-    assert_eq!((core.ecx >> 8, core.edx), (2, thread.edx));
+    assert_eq!((thread.ecx >> 8, core.ecx >> 8, core.edx), (1, 2, thread.edx));
     let twin =
         |index| [find(0xb, index), find(0x1f, index)].map(|leaf| (leaf.eax, leaf.ebx, leaf.ecx, leaf.edx));
     assert!((0..2).all(|index| twin(index)[0] == twin(index)[1]));
-    let (apic_id, shift, cores) = (core.edx, core.eax & 0x1f, core.ebx);
+    let (apic_id, shift, in_socket) = (core.edx, core.eax & 0x1f, core.ebx);
+    let (smt, threads) = (thread.eax & 0x1f, thread.ebx);
 
     let first = find(1, 0);
-    assert_eq!((first.ebx >> 24, first.ebx >> 16 & 0xff), (apic_id, cores));
-    assert_eq!(first.edx & HTT != 0, cores > 1);
+    assert_eq!((first.ebx >> 24, first.ebx >> 16 & 0xff), (apic_id, in_socket));
+    assert_eq!(first.edx & HTT != 0, in_socket > 1);
     let sizes = find(0x8000_0008, 0).ecx;
-    assert_eq!((sizes & 0xff, sizes >> 12 & 0xf), (cores - 1, shift));
+    assert_eq!((sizes & 0xff, sizes >> 12 & 0xf), (in_socket - 1, shift));
     let ids = find(AMD_IDS, 0);
-    assert_eq!((ids.eax, ids.ebx, ids.ecx >> 8), (apic_id, apic_id, 0));
+    assert_eq!((ids.eax, ids.ecx >> 8), (apic_id, 0));
+    assert_eq!((ids.ebx & 0xff, (ids.ebx >> 8) + 1), (apic_id >> smt, threads));
 
     let caches = if host.amd { AMD_CACHES } else { 4 };
-    let own = (0..3).all(|index| find(caches, index).eax >> 14 & 0xfff == 0);
+    let own = (0..3).all(|index| find(caches, index).eax >> 14 & 0xfff == (1 << smt) - 1);
     assert!(own, "caches of the first two levels are each core's own");
     let last = find(caches, 3).eax;
     if !host.amd {
-        assert_eq!(last >> 26, (1 << shift) - 1);
+        assert_eq!(last >> 26, (1 << (shift - smt)) - 1);
     }
     let sharing = (last >> 14 & 0xfff) + 1;
     let from = apic_id - apic_id % sharing;
     Decoded {
         apic_id,
         package: apic_id >> shift,
-        core: apic_id & ((1 << shift) - 1),
-        cores,
+        core: (apic_id & ((1 << shift) - 1)) >> smt,
+        thread: apic_id & ((1 << smt) - 1),
+        threads,
+        in_socket,
         cache: (from, from + sharing - 1),
         old_cache: ids.ecx & 0xff,
     }
 }
 
-/// `(sockets, cores, the nodes of the vCPUs, how many bits of an APIC id number those with a cache together)`.
-const GUESTS: [(u8, u8, &[u32], u32); 9] = [
-    (1, 1, &[], 0),
-    (1, 6, &[], 3),
-    (2, 3, &[], 2),
-    (2, 2, &[0, 0, 1, 1], 1),
+/// `(sockets, cores, threads, the nodes of the places, how many bits of an APIC id number those with a cache together)`.
+const GUESTS: [(u8, u8, u8, &[u32], u32); 14] = [
+    (1, 1, 1, &[], 0),
+    (1, 6, 1, &[], 3),
+    (2, 3, 1, &[], 2),
+    (2, 2, 1, &[0, 0, 1, 1], 1),
     // As in the test with a guest: a socket in two nodes.
-    (2, 2, &[0, 0, 1, 3], 0),
-    (1, 3, &[0, 0, 1], 1),
-    (1, 8, &[0, 0, 0, 0, 1, 1, 1, 1], 2),
+    (2, 2, 1, &[0, 0, 1, 3], 0),
+    (1, 3, 1, &[0, 0, 1], 1),
+    (1, 8, 1, &[0, 0, 0, 0, 1, 1, 1, 1], 2),
     // A node with two sockets.
-    (2, 2, &[1, 1, 1, 1], 1),
-    (3, 5, &[0, 0, 0, 0, 0, 1, 1, 1, 1, 1, 0, 1, 0, 1, 0], 0),
+    (2, 2, 1, &[1, 1, 1, 1], 1),
+    (3, 5, 1, &[0, 0, 0, 0, 0, 1, 1, 1, 1, 1, 0, 1, 0, 1, 0], 0),
+    (1, 1, 2, &[], 1),
+    (2, 4, 2, &[], 3),
+    (2, 3, 3, &[], 4),
+    (1, 4, 2, &[0, 0, 0, 0, 1, 1, 1, 1], 2),
+    // A core in two nodes shares nothing beyond itself.
+    (1, 2, 2, &[0, 1, 1, 1], 0),
 ];
 
 #[test]
 fn linux_finds_the_topology_asked_for() {
-    for (host, (sockets, cores, nodes, bits)) in [AMD, INTEL_WITHOUT_DEADLINE]
+    for (host, (sockets, cores, threads, nodes, bits)) in [AMD, INTEL_WITHOUT_DEADLINE]
         .into_iter()
         .flat_map(|host| GUESTS.map(|guest| (host, guest)))
     {
-        let topology = Topology::new(sockets, cores).unwrap();
+        let topology = Topology::new(sockets, cores, threads).unwrap();
         let found: Vec<_> = Place::all(topology, nodes)
             .map(|place| decode(&entries(place, host), host))
             .collect();
@@ -128,10 +139,17 @@ fn linux_finds_the_topology_asked_for() {
         let vcpus = || (0..topology.vcpus()).zip(&found);
         for (vcpu, one) in vcpus() {
             assert_eq!(one.package, u32::from(topology.socket(vcpu)));
-            assert_eq!(one.core, u32::from(topology.core(vcpu)));
             assert_eq!(
-                (one.apic_id, one.cores),
-                (topology.apic_id(vcpu), u32::from(cores))
+                (one.core, one.thread),
+                (u32::from(topology.core(vcpu)), u32::from(topology.thread(vcpu)))
+            );
+            assert_eq!(
+                (one.apic_id, one.threads, one.in_socket),
+                (
+                    topology.apic_id(vcpu),
+                    u32::from(threads),
+                    u32::from(topology.in_socket())
+                )
             );
             assert_eq!(one.cache.1 - one.cache.0 + 1, 1 << bits, "{one:?}");
             for (other, with) in vcpus() {
@@ -168,7 +186,7 @@ fn a_single_vcpu_has_no_siblings() {
 }
 
 #[test]
-fn amd_says_that_its_cores_have_no_threads() {
+fn amd_says_that_its_processors_are_cores() {
     for (count, host, flags) in [(4, AMD, CMP_LEGACY), (1, AMD, 0), (4, INTEL_WITHOUT_DEADLINE, 0)] {
         let place = Place::all(Topology::one_socket(count).unwrap(), &[])
             .next()
@@ -231,7 +249,7 @@ fn a_split_socket_gets_ids_where_the_processor_has_none() {
     assert_eq!(intel, before());
     let mut amd = before();
     complete(&mut amd, AMD, true, unknown);
-    let place = Place::all(Topology::new(2, 2).unwrap(), &[0, 0, 1, 3])
+    let place = Place::all(Topology::new(2, 2, 1).unwrap(), &[0, 0, 1, 3])
         .last()
         .unwrap();
     let find = |function| {
@@ -245,4 +263,14 @@ fn a_split_socket_gets_ids_where_the_processor_has_none() {
     assert_eq!(find(AMD_FLAGS).ecx, TOPOEXT | CMP_LEGACY);
     assert_eq!(find(AMD_CACHES).eax, 0);
     assert_eq!((find(AMD_IDS).eax, find(AMD_IDS).ecx), (3, 3));
+}
+
+/// A guest with fewer vCPUs than places has the entries of those that there are.
+#[test]
+fn places_without_a_vcpu_change_nothing_for_the_others() {
+    let all = Topology::new(2, 2, 2).unwrap();
+    let some = all.with_vcpus(3).unwrap();
+    let nodes = [0, 0, 0, 0, 1, 1, 1, 1];
+    let places: Vec<_> = Place::all(some, &nodes).collect();
+    assert_eq!(places, Place::all(all, &nodes).take(3).collect::<Vec<_>>());
 }
