@@ -25,9 +25,10 @@ use crate::config::{Config, NumaSpec, SerialSpec};
 use crate::control::block_report::Disk;
 use crate::host::signals::EndingSignals;
 use crate::image::ImageError;
+use crate::kvm::cpuid::{self, Processors};
 use crate::kvm::vcpu::Buses;
 use crate::kvm::vm::Vm;
-use crate::kvm::{self, cpuid, kick};
+use crate::kvm::{self, kick};
 use crate::news::{News, NewsSender};
 use crate::objects;
 use crate::pinning::{self, PinError};
@@ -80,9 +81,9 @@ pub enum Error {
     /// KVM refused the state of a vCPU.
     #[error(transparent)]
     Setup(#[from] kvm::setup::Error),
-    /// KVM would not say what the processor can do.
-    #[error("cannot read the CPUID of this KVM")]
-    Cpuid(#[source] kvm_ioctls::Error),
+    /// The guest cannot have the processor that it is to have.
+    #[error(transparent)]
+    Cpuid(#[from] cpuid::Error),
     /// A device could not be made.
     #[error("cannot make the {device}")]
     Device {
@@ -170,7 +171,10 @@ pub fn parts(
     if let Some(warning) = kvm::check_vcpus(&kvm, config.topology)? {
         eprintln!("ballast: warning: {warning}");
     }
-    let phys_bits = cpuid::physical_bits(&kvm).map_err(Error::Cpuid)?;
+    let nodes = config.numa.as_ref().map(|numa| numa.vcpus.clone());
+    let nodes = nodes.unwrap_or_default();
+    let processors = Processors::new(&kvm, config.topology, nodes, config.cpu.clone())?;
+    let phys_bits = processors.physical_bits();
     if let Some(warning) = budget::check(config, phys_bits)? {
         eprintln!("ballast: warning: {warning}");
     }
@@ -238,11 +242,7 @@ pub fn parts(
         },
         boot: config.boot.clone(),
         platform,
-        topology,
-        nodes: config
-            .numa
-            .as_ref()
-            .map_or_else(Vec::new, |numa| numa.vcpus.clone()),
+        processors,
     };
     let vcpus = power_on.first()?;
     freezer.reached(Stage::Loaded);

@@ -23,10 +23,12 @@ use self::net::NetdevArg;
 use self::numa_options::NumaArg;
 use self::object::Object;
 pub use self::value::ValueError;
+use crate::cpu_features::CpuFeatures;
 use crate::topology::Topology;
 
 pub mod channel;
 pub mod chardev;
+pub mod cpu;
 pub mod device;
 pub mod disk;
 pub mod general;
@@ -134,6 +136,11 @@ pub struct Args {
     /// Number of vCPUs, 1 to 254, and the sockets, cores and threads that they are; default: 1
     #[arg(long, value_name = "[cpus=]N,…", value_parser = general::smp, help_heading = "Guest")]
     pub smp: Option<Topology>,
+
+    /// The processor that the guest sees: the host's, but for single features, with QEMU's names: +FEATURE or FEATURE=on asks for one
+    /// that this KVM may lack, and fails without it; -FEATURE or FEATURE=off takes one away; default: host
+    #[arg(long, value_name = "host,±FEATURE,…", value_parser = cpu::cpu, help_heading = "Guest")]
+    pub cpu: Option<CpuFeatures>,
 
     /// Name of the guest, for query-name; default: none
     #[arg(long, value_name = "[guest=]NAME", value_parser = general::name, help_heading = "Guest")]

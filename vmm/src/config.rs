@@ -14,6 +14,7 @@ use crate::budget::BudgetCheck;
 use crate::cli::Args;
 use crate::cli::channel::{MonitorArg, QmpArg, SerialArg};
 use crate::cli::lifecycle::PanicAction;
+use crate::cpu_features::CpuFeatures;
 use crate::machine::VcpuPlace;
 use crate::topology::Topology;
 
@@ -149,6 +150,8 @@ pub struct Config {
     pub name: Option<String>,
     /// The vCPUs.
     pub topology: Topology,
+    /// What their processor has and has not.
+    pub cpu: CpuFeatures,
     /// RAM of the guest: the sum of `backends`.
     pub memory: ByteSize,
     /// Backends of RAM, lowest guest address first.
@@ -248,6 +251,7 @@ impl Config {
         Ok(Config {
             name: args.name,
             topology,
+            cpu: args.cpu.unwrap_or_default(),
             host_cpus: nodes.host_cpus(topology),
             numa: (nodes.nodes.len() > 1).then(|| NumaSpec::new(nodes)),
             memory: memory.size,

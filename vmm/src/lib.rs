@@ -13,6 +13,7 @@ pub mod chardev;
 pub mod cli;
 pub mod config;
 pub mod control;
+pub mod cpu_features;
 pub mod doctor;
 pub mod event_loop;
 pub mod gate;

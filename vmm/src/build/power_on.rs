@@ -7,10 +7,9 @@ use memory::ram::Ram;
 use memory::range::GuestRange;
 
 use super::Error;
-use crate::kvm::cpuid;
+use crate::kvm::cpuid::Processors;
 use crate::kvm::vcpu::{Buses, Vcpu};
 use crate::kvm::vm::Vm;
-use crate::topology::Topology;
 use crate::vcpu_thread::Kickable;
 
 /// All that it takes.
@@ -21,19 +20,16 @@ pub struct PowerOn {
     pub(super) buses: Buses,
     pub(super) boot: BootSpec,
     pub(super) platform: BootPlatform,
-    pub(super) topology: Topology,
-    /// The guest's node of each place for a vCPU, where it has several.
-    pub(super) nodes: Vec<u32>,
+    pub(super) processors: Processors,
 }
 
 impl PowerOn {
     /// Loads the kernel into RAM and makes the vCPUs, the first one about to start it.
     pub(super) fn first(&self) -> Result<Vec<Kickable>, Error> {
         let entry = boot::load(&self.ram, &self.boot, &self.platform)?;
-        let cpuids = cpuid::for_vcpus(self.vm.kvm(), self.topology, &self.nodes).map_err(Error::Cpuid)?;
         let mut vcpus = Vec::new();
-        for (index, cpuid) in (0..).zip(cpuids) {
-            let apic_id = self.topology.apic_id(index);
+        for (index, found) in (0..).zip(self.processors.cpuids()) {
+            let (apic_id, cpuid) = found?;
             let vcpu = Vcpu::new(
                 &self.vm,
                 index,

@@ -9,9 +9,6 @@ pub struct Habits {
     /// KVM is the only accelerator; default: kvm
     #[arg(long, value_name = "kvm", value_parser = ["kvm"], help_heading = "Accepted, changes nothing")]
     pub accel: Option<String>,
-    /// The guest sees the host's processor; default: host
-    #[arg(long, value_name = "host", value_parser = ["host"], help_heading = "Accepted, changes nothing")]
-    pub cpu: Option<String>,
     /// There are no default devices; default: none
     #[arg(long, help_heading = "Accepted, changes nothing")]
     pub nodefaults: bool,

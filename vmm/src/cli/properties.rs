@@ -105,6 +105,18 @@ pub const SMP: Family = Family {
     ]],
 };
 
+/// `-cpu`, besides the features.
+#[rustfmt::skip]
+pub const CPU: Family = Family {
+    option: "cpu",
+    owner: "-cpu",
+    rows: &[&[
+        row("enforce", "on", "on", "", "what is asked for and missing ends the start", "on"),
+        row("check", "on", "on", "", "the same", "on"),
+        row("migratable", "on|off", "off", "", "there is no migration; changes nothing", "on"),
+    ]],
+};
+
 /// `-name`.
 #[rustfmt::skip]
 pub const NAME: Family = Family {
@@ -145,6 +157,7 @@ pub const QMP_SOCKET: Family = Family {
 pub const FAMILIES: &[&Family] = &[
     &RAM,
     &SMP,
+    &CPU,
     &NAME,
     &ACTION,
     &MACHINE,

@@ -93,10 +93,7 @@ fn accepts_the_habits_of_qemu() {
     let args = args(&line.split_whitespace().collect::<Vec<_>>());
     assert!(args.habits.enable_kvm);
     assert_eq!(args.machine.len(), 2);
-    assert_eq!(
-        error(&["-cpu", "qemu64"]),
-        "-cpu qemu64: 'qemu64' is not accepted here; accepted: host"
-    );
+    assert!(error(&["-cpu", "qemu64"]).starts_with("-cpu qemu64: there is no model 'qemu64', only host"));
     assert!(error(&["-display", "gtk"]).contains("accepted: none"));
 }
 
@@ -234,6 +231,7 @@ fn every_property_is_in_the_help_and_is_accepted() {
                 "cpu" => ("cpu,", "node-id=0,socket-id=0,"),
                 "unix:PATH" => ("unix:/x,", ""),
                 "-name" => ("x,", ""),
+                "-cpu" => ("host,", ""),
                 _ => ("", ""),
             };
             let value = format!("{start}{needed}{}={}", property.name, property.sample);

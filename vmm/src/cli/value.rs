@@ -3,6 +3,7 @@
 use memory::size::SizeError;
 
 use super::near;
+use crate::cpu_features::FeatureError;
 
 /// Why the value of an option was refused.
 #[derive(Clone, Debug, PartialEq, thiserror::Error)]
@@ -94,6 +95,18 @@ pub enum ValueError {
         /// The policy.
         policy: String,
     },
+    /// Not the host's processor.
+    #[error(
+        "there is no model '{model}', only host: other models make guests fit for hosts of other kinds, but no guest leaves the host \
+         that it was started on; host,-FEATURE takes single features away"
+    )]
+    CpuModel {
+        /// What was typed.
+        model: String,
+    },
+    /// A feature of the processor that cannot be asked for.
+    #[error(transparent)]
+    Feature(#[from] FeatureError),
     /// Two properties that exclude or need one another.
     #[error("{0}")]
     Conflict(&'static str),

@@ -9,7 +9,10 @@ use std::collections::BTreeMap;
 use kvm_bindings::{CpuId, KVM_CPUID_FLAG_SIGNIFCANT_INDEX, KVM_MAX_CPUID_ENTRIES, kvm_cpuid_entry2};
 use kvm_ioctls::{Cap, Kvm};
 
+use crate::cpu_features::CpuFeatures;
 use crate::topology::Topology;
+
+mod features;
 
 /// Leaf 1, ECX: the deadline mode of the APIC timer.
 const TSC_DEADLINE: u32 = 1 << 24;
@@ -43,6 +46,23 @@ const MAX_CACHES: u32 = 8;
 const RECOVERABLE: u32 = 0b11;
 /// Leaf 0, EBX: the first letters of AuthenticAMD and HygonGenuine.
 const AMD_VENDORS: [u32; 2] = [u32::from_le_bytes(*b"Auth"), u32::from_le_bytes(*b"Hygo")];
+
+/// Why a guest cannot have a processor.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// KVM would not say what the processor can do.
+    #[error("cannot read the CPUID of this KVM")]
+    Read(#[source] kvm_ioctls::Error),
+    /// More than KVM itself would list.
+    #[error("the CPUID of a vCPU has too many entries")]
+    Entries,
+    /// Features that were asked for.
+    #[error("-cpu: this KVM lacks {missing}; 'ballast doctor' and /proc/cpuinfo tell what this host is")]
+    Features {
+        /// Their names.
+        missing: String,
+    },
+}
 
 /// What the topology leaves depend on besides the guest.
 #[derive(Clone, Copy, Debug)]
@@ -103,28 +123,64 @@ pub fn is_amd(cpuid: &[kvm_cpuid_entry2]) -> bool {
     cpuid.iter().any(leaf)
 }
 
-/// The entries that each vCPU of `topology` gets. `nodes`: the NUMA node of each place, or nothing where the guest has but one.
-pub fn for_vcpus(kvm: &Kvm, topology: Topology, nodes: &[u32]) -> Result<Vec<CpuId>, kvm_ioctls::Error> {
-    let mut entries = kvm
-        .get_supported_cpuid(KVM_MAX_CPUID_ENTRIES)?
-        .as_slice()
-        .to_vec();
-    let host = Host {
-        deadline: kvm.check_extension(Cap::TscDeadlineTimer),
-        amd: is_amd(&entries),
-    };
-    let uneven = topology.threads() > 1 || sharing_bits(topology, nodes) < topology.socket_bits();
-    complete(&mut entries, host, uneven, |index| {
-        let found = __cpuid_count(AMD_CACHES, index);
-        [found.eax, found.ebx, found.ecx, found.edx]
-    });
-    let cpuid = |place| {
-        let mut entries = entries.clone();
-        entries.iter_mut().for_each(|entry| adjust(entry, place, host));
-        // More than KVM itself would list.
-        CpuId::from_entries(&entries).map_err(|_| kvm_ioctls::Error::new(libc::E2BIG))
-    };
-    Place::all(topology, nodes).map(cpuid).collect()
+/// The processors of a guest.
+#[derive(Debug)]
+pub struct Processors {
+    /// What all have.
+    entries: Vec<kvm_cpuid_entry2>,
+    host: Host,
+    topology: Topology,
+    nodes: Vec<u32>,
+    features: CpuFeatures,
+}
+
+impl Processors {
+    /// Asks KVM what there can be. `nodes`: the NUMA node of each place, or nothing where the guest has but one.
+    ///
+    /// # Errors
+    /// Also when KVM lacks a feature that was asked for.
+    pub fn new(kvm: &Kvm, topology: Topology, nodes: Vec<u32>, features: CpuFeatures) -> Result<Self, Error> {
+        let listed = kvm.get_supported_cpuid(KVM_MAX_CPUID_ENTRIES);
+        let mut entries = listed.map_err(Error::Read)?.as_slice().to_vec();
+        let host = Host {
+            deadline: kvm.check_extension(Cap::TscDeadlineTimer),
+            amd: is_amd(&entries),
+        };
+        let uneven = topology.threads() > 1 || sharing_bits(topology, &nodes) < topology.socket_bits();
+        complete(&mut entries, host, uneven, |index| {
+            let found = __cpuid_count(AMD_CACHES, index);
+            [found.eax, found.ebx, found.ecx, found.edx]
+        });
+        let this = Self {
+            entries,
+            host,
+            topology,
+            nodes,
+            features,
+        };
+        this.cpuids().next().map_or(Ok(()), |first| first.map(drop))?;
+        Ok(this)
+    }
+
+    /// The entries that each vCPU gets, with its APIC id.
+    pub fn cpuids(&self) -> impl Iterator<Item = Result<(u32, CpuId), Error>> {
+        Place::all(self.topology, &self.nodes).map(|place| {
+            let mut entries = self.entries.clone();
+            entries
+                .iter_mut()
+                .for_each(|entry| adjust(entry, place, self.host));
+            features::apply(&mut entries, &self.features, self.host.amd)?;
+            let cpuid = CpuId::from_entries(&entries).map_err(|_| Error::Entries)?;
+            Ok((place.apic_id, cpuid))
+        })
+    }
+
+    /// Bits of a guest-physical address (leaf 0x80000008, EAX bits 7:0), 36 where the leaf is missing.
+    #[must_use]
+    pub fn physical_bits(&self) -> u8 {
+        let leaf = self.entries.iter().find(|entry| entry.function == 0x8000_0008);
+        leaf.map_or(36, |entry| entry.eax.to_le_bytes()[0])
+    }
 }
 
 /// Adds what KVM leaves to its users: of leaves 0xB and 0x1F it lists only the first level (since Linux 6.2), without the second
@@ -175,16 +231,6 @@ fn complete(entries: &mut Vec<kvm_cpuid_entry2>, host: Host, uneven: bool, cache
             break;
         }
     }
-}
-
-/// Bits of a guest-physical address (leaf 0x80000008, EAX bits 7:0), 36 where the leaf is missing.
-pub fn physical_bits(kvm: &Kvm) -> Result<u8, kvm_ioctls::Error> {
-    let cpuid = kvm.get_supported_cpuid(KVM_MAX_CPUID_ENTRIES)?;
-    let leaf = cpuid
-        .as_slice()
-        .iter()
-        .find(|entry| entry.function == 0x8000_0008);
-    Ok(leaf.map_or(36, |entry| entry.eax.to_le_bytes()[0]))
 }
 
 fn adjust(entry: &mut kvm_cpuid_entry2, place: Place, host: Host) {

@@ -3,9 +3,10 @@ use devices::fault::Faults;
 use kvm_ioctls::Kvm;
 use vm_memory::Bytes;
 
-use super::super::cpuid;
 use super::*;
+use crate::cpu_features::CpuFeatures;
 use crate::host::testing::{SIZE, shaky};
+use crate::kvm::cpuid::Processors;
 use crate::topology::Topology;
 
 /// Where the guest's program lies.
@@ -42,8 +43,10 @@ fn a_guest_waits_for_a_page_and_loses_nothing() {
         ports: Arc::new(Bus::new(BusKind::Ports, faults.clone())),
         mmio: Arc::new(Bus::new(BusKind::Mmio, faults.clone())),
     };
-    let cpuid = cpuid::for_vcpus(vm.kvm(), Topology::default(), &[]).unwrap();
-    let mut vcpu = Vcpu::new(&vm, 0, 0, &cpuid[0], buses, ram.clone()).unwrap();
+    let processors =
+        Processors::new(vm.kvm(), Topology::default(), Vec::new(), CpuFeatures::default()).unwrap();
+    let (apic_id, cpuid) = processors.cpuids().next().unwrap().unwrap();
+    let mut vcpu = Vcpu::new(&vm, 0, apic_id, &cpuid, buses, ram.clone()).unwrap();
     let mut sregs = vcpu.fd.get_sregs().unwrap();
     (sregs.cs.base, sregs.cs.selector) = (0, 0);
     vcpu.fd.set_sregs(&sregs).unwrap();
