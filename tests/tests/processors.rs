@@ -43,7 +43,7 @@ fn vcpu_threads(vm: &Vm) -> Result<BTreeSet<String>> {
 /// Two sockets of four cores of two threads, each socket a node.
 #[test]
 #[ignore = "needs the lab: cargo lab test"]
-fn processors_are_sockets_cores_and_threads() -> Result<()> {
+fn long_processors_are_sockets_cores_and_threads() -> Result<()> {
     let mut vm = Launch::stock()
         .line("-m 512 -smp 16,sockets=2,cores=4,threads=2")
         .line("-object memory-backend-ram,id=m0,size=256M -object memory-backend-ram,id=m1,size=256M")
