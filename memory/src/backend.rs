@@ -171,17 +171,12 @@ pub trait OpenObserver: Sync {
     fn stage(&self, backend: &str, stage: OpenStage);
     /// `done` of `total` of `backend` are there.
     fn prealloc(&self, backend: &str, done: ByteSize, total: ByteSize);
-    /// Whether the preallocation shall stop, and the start fail. Asked between pieces of 32 MiB, or a page that is larger.
-    fn cancelled(&self) -> bool;
 }
 
 /// Nobody listens.
 impl OpenObserver for () {
     fn stage(&self, _backend: &str, _stage: OpenStage) {}
     fn prealloc(&self, _backend: &str, _done: ByteSize, _total: ByteSize) {}
-    fn cancelled(&self) -> bool {
-        false
-    }
 }
 
 #[cfg(test)]

@@ -1,4 +1,4 @@
-//! Providing all pages at start, with all CPUs that are near them.
+//! Providing all pages, at the start with all CPUs that are near them.
 //!
 //! A new thread's stack needs the lock that a running populate holds, so every worker exists before the first one begins.
 
@@ -17,8 +17,9 @@ use crate::host::numa::{self, NodeSet};
 use crate::mapping::{Advice, Mapping, Span};
 use crate::size::{ByteSize, PageSize};
 
-/// How much is asked of the kernel at once: little enough that progress shows, enough that the call costs nothing.
-const CHUNK: u64 = 32 << 20;
+/// How much is asked of the kernel at once: little enough that others, who need the lock that a populate holds, hardly wait (a
+/// thread that is to be started, for a client's answer), enough that the call costs nothing.
+const CHUNK: u64 = 4 << 20;
 
 /// One mapping to fill.
 #[derive(Debug)]
@@ -30,58 +31,72 @@ pub(crate) struct Job<'a> {
     pub(crate) threads: Option<NonZeroUsize>,
     /// The nodes whose CPUs do the work; `None`: any.
     pub(crate) nodes: Option<&'a NodeSet>,
-    /// `Some`: the guest runs.
-    pub(crate) beside: Option<Beside<'a>>,
+    pub(crate) meter: &'a Meter,
+    /// `Some`: the guest runs, and this is what it has given back, which is not to be filled.
+    pub(crate) beside: Option<&'a Given>,
 }
 
-/// What a guest that runs has given back, which is not to be filled.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Beside<'a> {
-    pub(crate) given: &'a Given,
-    /// Bytes left out are added here.
-    pub(crate) skipped: &'a AtomicU64,
+/// How far the filling of one mapping is, for whoever looks at it meanwhile, or stops it.
+#[derive(Debug, Default)]
+pub(crate) struct Meter {
+    /// Bytes that were provided or left out.
+    done: AtomicU64,
+    /// Those that were left out.
+    skipped: AtomicU64,
+    cancelled: AtomicBool,
 }
 
-/// Why a preallocation did not come to its end.
+impl Meter {
+    /// From the beginning.
+    pub(crate) fn reset(&self) {
+        self.cancelled.store(false, Ordering::Relaxed);
+        self.done.store(0, Ordering::Relaxed);
+        self.skipped.store(0, Ordering::Relaxed);
+    }
+
+    /// Each worker of the mapping stops after the piece that it is at.
+    pub(crate) fn cancel(&self) {
+        self.cancelled.store(true, Ordering::Relaxed);
+    }
+
+    /// Bytes that were provided or left out.
+    pub(crate) fn done(&self) -> u64 {
+        self.done.load(Ordering::Relaxed)
+    }
+
+    /// Bytes that were left out.
+    pub(crate) fn skipped(&self) -> u64 {
+        self.skipped.load(Ordering::Relaxed)
+    }
+}
+
+/// A page could not be had, or a thread.
 #[derive(Debug)]
-pub(crate) enum Failure {
-    /// A page could not be had, or a thread.
-    Page {
-        /// Index of the job.
-        job: usize,
-        /// Where in the mapping.
-        offset: u64,
-        /// What the kernel said.
-        source: io::Error,
-    },
-    /// The observer said so.
-    Cancelled {
-        /// What was there by then, of all jobs together.
-        done: ByteSize,
-        /// What should have been.
-        total: ByteSize,
-    },
+pub(crate) struct Failure {
+    /// Index of the job.
+    pub(crate) job: usize,
+    /// Where in the mapping.
+    pub(crate) offset: u64,
+    /// What the kernel said.
+    pub(crate) source: io::Error,
 }
 
 /// What the workers share.
 struct Work<'a> {
     observer: &'a dyn OpenObserver,
     stop: AtomicBool,
-    cancelled: AtomicBool,
     failure: Mutex<Option<Failure>>,
 }
 
-/// Fills all mappings at the same time. Stops at the first page that cannot be had, and when the observer
-/// says so.
+/// Fills all mappings at the same time. Stops at the first page that cannot be had. One that is cancelled does not stop the
+/// others; its meter tells.
 pub(crate) fn run(jobs: &[Job<'_>], observer: &dyn OpenObserver) -> Result<(), Failure> {
     let ours = sched_getaffinity(None).unwrap_or_else(|_| CpuSet::new());
     let work = Work {
         observer,
         stop: AtomicBool::new(false),
-        cancelled: AtomicBool::new(false),
         failure: Mutex::new(None),
     };
-    let done: Vec<AtomicU64> = jobs.iter().map(|_| AtomicU64::new(0)).collect();
     // The workers wait at this lock until all of them are there.
     let gate = RwLock::new(());
     thread::scope(|scope| {
@@ -90,15 +105,15 @@ pub(crate) fn run(jobs: &[Job<'_>], observer: &dyn OpenObserver) -> Result<(), F
         'spawn: for (index, job) in jobs.iter().enumerate() {
             let cpus = worker_cpus(&ours, job.nodes);
             for share in shares(job, &cpus) {
-                let (work, gate, done, ready) = (&work, &gate, &done[index], ready.clone());
+                let (work, gate, ready) = (&work, &gate, ready.clone());
                 let worker = move || {
                     enter(&cpus, ready);
                     drop(gate.read());
-                    work.populate(index, job, share, done);
+                    work.populate(index, job, share);
                 };
                 let thread = thread::Builder::new().name("prealloc".to_owned());
                 if let Err(source) = thread.spawn_scoped(scope, worker) {
-                    work.fail(Failure::Page {
+                    work.fail(Failure {
                         job: index,
                         offset: share.offset,
                         source,
@@ -113,17 +128,7 @@ pub(crate) fn run(jobs: &[Job<'_>], observer: &dyn OpenObserver) -> Result<(), F
         drop(closed);
     });
     let failure = work.failure.into_inner().unwrap_or_else(PoisonError::into_inner);
-    if let Some(failure) = failure {
-        return Err(failure);
-    }
-    if work.cancelled.into_inner() {
-        let done = done.into_iter().map(AtomicU64::into_inner).sum();
-        return Err(Failure::Cancelled {
-            done: ByteSize::from_bytes(done),
-            total: ByteSize::from_bytes(jobs.iter().map(|job| job.mapping.len()).sum()),
-        });
-    }
-    Ok(())
+    failure.map_or(Ok(()), Err)
 }
 
 /// Goes to the CPUs of the worker and says that it is there.
@@ -183,27 +188,21 @@ impl Work<'_> {
         first.get_or_insert(failure);
     }
 
-    fn cancel(&self) {
-        self.stop.store(true, Ordering::Relaxed);
-        self.cancelled.store(true, Ordering::Relaxed);
-    }
-
-    fn populate(&self, index: usize, job: &Job<'_>, share: Span, done: &AtomicU64) {
+    fn populate(&self, index: usize, job: &Job<'_>, share: Span) {
+        let meter = job.meter;
         let chunk = match job.beside {
-            Some(beside) => beside.given.block(),
+            Some(given) => given.block(),
             None => CHUNK.max(job.page.bytes()),
         };
         let mut offset = share.offset;
-        while offset < share.end() && !self.stop.load(Ordering::Relaxed) {
-            if self.observer.cancelled() {
-                return self.cancel();
-            }
+        let stopped = || self.stop.load(Ordering::Relaxed) || meter.cancelled.load(Ordering::Relaxed);
+        while offset < share.end() && !stopped() {
             let len = chunk.min(share.end() - offset);
             if let Err(source) = provide_or_skip(job, Span { offset, len }) {
                 let job = index;
-                return self.fail(Failure::Page { job, offset, source });
+                return self.fail(Failure { job, offset, source });
             }
-            self.report(job, len, done.fetch_add(len, Ordering::Relaxed));
+            self.report(job, len, meter.done.fetch_add(len, Ordering::Relaxed));
             offset += len;
         }
     }
@@ -226,12 +225,12 @@ impl Work<'_> {
 
 /// Provides the pages of a piece, which beside a guest is a block.
 fn provide_or_skip(job: &Job<'_>, span: Span) -> io::Result<()> {
-    let Some(beside) = job.beside else {
+    let Some(given) = job.beside else {
         return provide(job, span);
     };
-    let provided = beside.given.unless_given(span.offset, || provide(job, span));
+    let provided = given.unless_given(span.offset, || provide(job, span));
     provided.unwrap_or_else(|| {
-        beside.skipped.fetch_add(span.len, Ordering::Relaxed);
+        job.meter.skipped.fetch_add(span.len, Ordering::Relaxed);
         Ok(())
     })
 }

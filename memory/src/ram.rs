@@ -8,6 +8,7 @@ mod limit;
 mod misplaced;
 mod observed;
 mod open;
+mod population;
 mod refusal;
 mod reset;
 mod shortage;
@@ -41,6 +42,7 @@ pub use fill::{PreallocListener, PreallocReport, PreallocState};
 pub use limit::OverLimit;
 pub use misplaced::Misplaced;
 pub use observed::Observed;
+pub use population::Population;
 pub use shortage::Shortage;
 
 /// The RAM of one guest. Clones are the same RAM; it is unmapped with the last one.
@@ -99,16 +101,26 @@ impl Opened {
 }
 
 impl Ram {
+    /// [`Ram::map`] and [`Population`] in one.
+    ///
+    /// # Errors
+    /// The same.
+    pub fn open(specs: Vec<BackendSpec>, observer: &dyn OpenObserver) -> Result<Self, RamError> {
+        let ram = Self::map(specs, observer)?;
+        Population::new(ram.backends(), None).run(observer)?;
+        Ok(ram)
+    }
+
     /// Opens all backends, one after the other in the guest's address space, and gives them what they ask for in this order:
-    /// map, transparent huge pages, other hints, policy, preallocation, read back. Before anything is mapped the pools of huge
-    /// pages are checked.
+    /// map, transparent huge pages, other hints, policy, lock, read back. Before anything is mapped the pools of huge pages are
+    /// checked. The start ends with a [`Population`] of [`Ram::backends`], before which nobody may touch them.
     ///
     /// # Errors
     /// [`RamError`] when something that was asked for cannot be had. Nothing is left behind then, nor when the RAM goes before
     /// [`Ram::started`].
     #[expect(clippy::needless_pass_by_value, reason = "the caller hands its plan over")]
-    pub fn open(specs: Vec<BackendSpec>, observer: &dyn OpenObserver) -> Result<Self, RamError> {
-        open::open(&specs, observer).map(|inner| Self(Arc::new(inner)))
+    pub fn map(specs: Vec<BackendSpec>, observer: &dyn OpenObserver) -> Result<Self, RamError> {
+        open::map(&specs, observer).map(|inner| Self(Arc::new(inner)))
     }
 
     /// The start has come to its end: files that were made for it stay.
@@ -208,11 +220,11 @@ impl Ram {
 }
 
 impl OpenBackend {
-    /// Opens a backend that is no part of a guest's RAM. What [`Prealloc::Background`](crate::backend::Prealloc) asks for
-    /// begins with [`OpenBackend::fill`].
+    /// Opens a backend that is no part of a guest's RAM, as [`Ram::map`] does. What [`Prealloc`](crate::backend::Prealloc) asks
+    /// for is a [`Population`], or begins with [`OpenBackend::fill`].
     ///
     /// # Errors
-    /// As [`Ram::open`].
+    /// As [`Ram::map`].
     pub fn open(spec: &BackendSpec) -> Result<Self, RamError> {
         open::open_alone(spec, &())
     }

@@ -151,7 +151,8 @@ fn residency(subject: &Subject<'_>, walk: &Walk, smaps: &Smaps) -> io::Result<Re
             .collect(),
         ..NumaMaps::default()
     };
-    let misplaced = policy::misplaced(&numa, &spec.policy, spec.prealloc == Prealloc::On, walk.doubt());
+    let complete = spec.prealloc == Prealloc::On && resident.bytes() >= mapping.len();
+    let misplaced = policy::misplaced(&numa, &spec.policy, complete, walk.doubt());
     let nodes = walk.nodes().iter().map(|(node, found)| NodeResidency {
         node: *node,
         page_size,

@@ -23,7 +23,6 @@ use self::slots::{OpenError, Slots};
 use crate::budget;
 use crate::config::{Config, NumaSpec, SerialSpec};
 use crate::control::block_report::Disk;
-use crate::host::signals::EndingSignals;
 use crate::image::ImageError;
 use crate::kvm::cpuid::{self, Processors};
 use crate::kvm::vcpu::Buses;
@@ -35,7 +34,6 @@ use crate::pinning::{self, PinError};
 use crate::platform::Platform;
 use crate::progress::Progress;
 use crate::stage::{Freezer, Stage};
-use crate::vcpu_thread::Kickable;
 
 pub mod power_on;
 mod slots;
@@ -151,13 +149,8 @@ pub struct Parts {
     pub daemons: Vec<VhostUserHandle>,
 }
 
-/// Makes everything. Nothing of the guest runs yet.
-pub fn parts(
-    config: &Config,
-    news: &NewsSender,
-    freezer: Freezer,
-    ending: &EndingSignals,
-) -> Result<(Parts, Vec<Kickable>), Error> {
+/// Makes everything but the vCPUs. Memory is mapped, and nobody may touch it yet.
+pub fn parts(config: &Config, news: &NewsSender, freezer: Freezer) -> Result<Parts, Error> {
     // Everything that can be refused is refused before memory is taken.
     config.mem_path.as_deref().map_or(Ok(()), check_mem_path)?;
     (config.host_cpus.iter()).try_for_each(|(vcpu, cpus)| pinning::check(*vcpu, cpus))?;
@@ -185,7 +178,7 @@ pub fn parts(
     let mut disks = Vec::new();
     let make = |spec| slots::make(spec, &mut disks);
     let devices = config.devices.iter().map(make).collect::<Result<Vec<_>, _>>()?;
-    let ram = Ram::open(config.backends.clone(), &Progress::new(freezer, ending))?;
+    let ram = Ram::map(config.backends.clone(), &Progress::new(freezer))?;
     report_backends(&ram, config);
     let vm = Vm::new(kvm, ram.clone())?;
     freezer.reached(Stage::Slots);
@@ -244,9 +237,7 @@ pub fn parts(
         platform,
         processors,
     };
-    let vcpus = power_on.first()?;
-    freezer.reached(Stage::Loaded);
-    let parts = Parts {
+    Ok(Parts {
         ram,
         power_on: Arc::new(power_on),
         faults,
@@ -255,8 +246,7 @@ pub fn parts(
         balloon,
         disks,
         daemons,
-    };
-    Ok((parts, vcpus))
+    })
 }
 
 /// The nodes with the pieces that their backends have in the guest.
@@ -298,7 +288,7 @@ fn check_mem_path(path: &Path) -> Result<(), Error> {
     })
 }
 
-/// What was asked of each backend and what took effect: warnings always, the rest with `-v`.
+/// What the user should know about what was asked of each backend.
 fn report_backends(ram: &Ram, config: &Config) {
     if let (Some(path), [backend, ..]) = (&config.mem_path, ram.backends())
         && !backend.page_size().is_huge()
@@ -319,9 +309,6 @@ fn report_backends(ram: &Ram, config: &Config) {
         }
         for warning in backend.warnings() {
             eprintln!("ballast: warning: {warning}");
-        }
-        if config.verbose {
-            eprintln!("ballast: {}", backend.summary());
         }
     }
 }

@@ -136,10 +136,15 @@ impl Control {
             .listeners
             .watch(&control.epoll)
             .map_err(prepare("epoll"))?;
-        if !control.greeted {
-            control.come_back();
-        }
         Ok(control)
+    }
+
+    /// The monitor that has a terminal to itself says who it is, and is ready.
+    pub fn greet(&mut self) {
+        if let Some(terminal) = self.terminal.as_ref().filter(|_| !self.greeted) {
+            terminal.greet();
+            self.greeted = true;
+        }
     }
 
     /// Readable when [`Control::serve`] has something to do.
@@ -286,10 +291,6 @@ impl Control {
     fn woken(&mut self, target: &mut dyn Target) {
         // Empty (EAGAIN) is as good.
         let _ = rustix::io::read(&self.wake, &mut [0; 8]);
-        if let Some(terminal) = self.terminal.as_ref().filter(|_| !self.greeted) {
-            terminal.greet();
-            self.greeted = true;
-        }
         let tokens: Vec<Token> = self.clients.keys().copied().collect();
         for token in tokens {
             self.turn(token, target);

@@ -11,6 +11,8 @@ use vmm_sys_util::epoll::EventSet;
 use crate::config::{Config, MonitorSpec, SerialSpec};
 use crate::control::Control;
 use crate::host::bus_error::BusErrors;
+use crate::host::daemon::Daemon;
+use crate::host::footprint;
 use crate::host::signals::EndingSignals;
 use crate::host::terminal::RawTerminal;
 use crate::keys::{self, Keys, Typed};
@@ -23,6 +25,9 @@ pub enum Error {
     /// The terminal could not be prepared.
     #[error("cannot prepare the terminal")]
     Terminal(#[source] io::Error),
+    /// With `-daemonize`.
+    #[error("cannot leave the terminal")]
+    Daemon(#[source] io::Error),
     /// The event manager failed.
     #[error("the event loop failed: {0}")]
     Loop(event_manager::Error),
@@ -64,7 +69,18 @@ pub struct MainLoop {
     /// Typed, but not yet taken by the serial port.
     typed: Vec<u8>,
     // Restores the terminal when the loop ends.
-    _terminal: Option<RawTerminal>,
+    terminal: Option<RawTerminal>,
+    /// Waits for the end of the start.
+    daemon: Option<Daemon>,
+    /// The start is over.
+    started: bool,
+}
+
+impl Error {
+    /// Whether the guest could not run yet.
+    pub fn is_of_start(&self) -> bool {
+        matches!(self, Error::Terminal(_) | Error::Daemon(_))
+    }
 }
 
 impl MainLoop {
@@ -76,19 +92,15 @@ impl MainLoop {
         news: NewsReceiver,
         signals: EndingSignals,
         bus_errors: BusErrors,
-    ) -> Result<MainLoop, Error> {
+        daemon: Option<Daemon>,
+    ) -> MainLoop {
         let stdin = match (&config.serial, &config.monitor) {
             (_, MonitorSpec::Shared) => StdinUser::Both(Keys::default()),
             (SerialSpec::Stdio, _) => StdinUser::Serial,
             (_, MonitorSpec::Stdio) => StdinUser::Monitor,
             _ => StdinUser::Nobody,
         };
-        let terminal = match stdin {
-            StdinUser::Serial => RawTerminal::new(true).map_err(Error::Terminal)?,
-            StdinUser::Both(_) => RawTerminal::new(false).map_err(Error::Terminal)?,
-            StdinUser::Monitor | StdinUser::Nobody => None,
-        };
-        Ok(MainLoop {
+        MainLoop {
             machine,
             control,
             news,
@@ -96,19 +108,45 @@ impl MainLoop {
             bus_errors,
             stdin,
             typed: Vec::new(),
-            _terminal: terminal,
-        })
+            terminal: None,
+            daemon,
+            started: false,
+        }
+    }
+
+    /// The start is over: from here on the terminal is the guest's, or the monitor's, or nobody's.
+    fn begin(&mut self) -> Result<(), Error> {
+        self.started = true;
+        self.machine.started();
+        self.terminal = match self.stdin {
+            StdinUser::Serial => RawTerminal::new(true).map_err(Error::Terminal)?,
+            StdinUser::Both(_) => RawTerminal::new(false).map_err(Error::Terminal)?,
+            StdinUser::Monitor | StdinUser::Nobody => None,
+        };
+        self.control.greet();
+        self.daemon
+            .take()
+            .map_or(Ok(()), Daemon::leave)
+            .map_err(Error::Daemon)?;
+        footprint::trim();
+        Ok(())
     }
 
     /// Runs until the machine has ended.
     pub fn run(self) -> Result<Outcome, Error> {
         let mut manager = EventManager::new().map_err(Error::Loop)?;
-        self.machine.started();
         let id = manager.add_subscriber(self);
         loop {
             let this = manager.subscriber_mut(id).map_err(Error::Loop)?;
             if let Some(outcome) = this.after_events() {
                 return Ok(outcome);
+            }
+            if !this.started && !this.machine.is_starting() {
+                this.begin()?;
+                if this.stdin != StdinUser::Nobody {
+                    watch_stdin(&mut manager.event_ops(id).map_err(Error::Loop)?);
+                }
+                continue;
             }
             let timeout = this.machine.watch_interval().map_or(-1, |interval| {
                 i32::try_from(interval.as_millis()).unwrap_or(i32::MAX)
@@ -227,16 +265,13 @@ impl MutEventSubscriber for MainLoop {
     }
 
     fn init(&mut self, ops: &mut EventOps) {
-        let mut sources: Vec<(RawFd, Source)> = vec![
+        let sources: [(RawFd, Source); 5] = [
             (self.control.fd().as_raw_fd(), Source::Control),
             (self.news.wake().as_raw_fd(), Source::News),
             (self.signals.as_fd().as_raw_fd(), Source::Signals),
             (self.bus_errors.wake().as_raw_fd(), Source::BusError),
             (self.machine.serial().room().as_raw_fd(), Source::SerialRoom),
         ];
-        if self.stdin != StdinUser::Nobody {
-            sources.push((io::stdin().as_raw_fd(), Source::Stdin));
-        }
         for (fd, source) in sources {
             watch(ops, fd, source);
         }

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use devices::fault::Faults;
 use devices::serial::SerialPort;
 use devices::virtio::balloon::{BalloonHandle, BalloonNews};
-use memory::ram::{PreallocListener, PreallocReport, Ram};
+use memory::ram::{PreallocListener, PreallocReport, PreallocState, Ram};
 use memory::size::ByteSize;
 
 use crate::build::{self, Parts};
@@ -17,8 +17,6 @@ use crate::config::Config;
 use crate::control::block_report::Disk;
 use crate::control::event::{Event, ShutdownReason};
 use crate::control::inventory::{self, Item};
-use crate::host::bus_error::BusErrors;
-use crate::host::signals::EndingSignals;
 use crate::news::{News, NewsSender};
 use crate::objects::Objects;
 use crate::pinning;
@@ -32,9 +30,10 @@ use reset::Reset;
 mod end;
 mod panic;
 mod reset;
-
+mod start;
 mod trouble;
 
+use start::Start;
 use trouble::Trouble;
 
 /// Why a machine could not do what was asked.
@@ -92,9 +91,11 @@ pub enum Outcome {
     Ended,
     /// It could not go on.
     Failed,
+    /// It never got so far that its guest could run.
+    NotStarted,
 }
 
-/// A machine, built and ready.
+/// A machine, on its way or ready.
 #[derive(Debug)]
 pub struct Machine {
     name: Option<String>,
@@ -102,7 +103,8 @@ pub struct Machine {
     outcome: Option<Outcome>,
     /// Whether somebody could say `cont`.
     attended: bool,
-    /// Dropped first: it may be about to use the rest.
+    /// Dropped first, as the next: it may be about to use the rest.
+    start: Option<Start>,
     reset: Option<Reset>,
     /// Whether a reset is one, and not the end.
     reboots: bool,
@@ -124,18 +126,12 @@ pub struct Machine {
 }
 
 impl Machine {
-    /// Builds the machine of `config`. Its vCPUs wait; [`Machine::cont`] lets them run.
-    pub fn build(
-        config: &Config,
-        news: &NewsSender,
-        freezer: Freezer,
-        ending: &EndingSignals,
-    ) -> Result<Machine, build::Error> {
-        let (parts, vcpus) = build::parts(config, news, freezer, ending)?;
-        BusErrors::guard(&parts.ram);
-        let watch = Watch::over(&parts.ram, &vcpus);
-        let threads =
-            VcpuThreads::spawn(vcpus, |vcpu| config.place(vcpu), news).map_err(build::Error::Threads)?;
+    /// Builds the machine of `config` and starts it, which goes on in a thread of its own where memory is to be filled before the
+    /// guest runs. Its vCPUs wait; [`Machine::cont`] lets them run.
+    pub fn build(config: &Config, news: &NewsSender, freezer: Freezer) -> Result<Machine, build::Error> {
+        let parts = build::parts(config, news, freezer)?;
+        let threads = VcpuThreads::spawn(config.topology.vcpus(), |vcpu| config.place(vcpu), news)
+            .map_err(build::Error::Threads)?;
         let pins: Vec<_> = threads
             .infos()
             .iter()
@@ -144,12 +140,13 @@ impl Machine {
         pinning::pin(pins).map_err(build::Error::Pinning)?;
         let tell = news.clone();
         let listener: PreallocListener = Arc::new(move |report| tell.send(News::Prealloc(report)));
-        let machine = Machine {
-            objects: Objects::open(&config.objects, config.defaults, Arc::clone(&listener))?,
+        let mut machine = Machine {
+            objects: Objects::open(&config.objects, config.defaults, listener)?,
             name: config.name.clone(),
             run_state: RunState::Prelaunch,
             outcome: None,
             attended: config.is_attended(),
+            start: None,
             reset: None,
             reboots: !config.no_reboot,
             on_panic: config.on_panic,
@@ -159,15 +156,14 @@ impl Machine {
             threads,
             sampler: Sampler::new(parts.ram.clone(), parts.balloon.clone(), news.clone()),
             parts,
-            watch,
+            watch: None,
             items: inventory::items(config),
             trouble: Trouble::default(),
             events: Vec::new(),
             freezer,
         };
         machine.tell_balloon(false);
-        let filling = machine.ram().fill_beside_guest(&listener);
-        filling.map_err(build::Error::Threads)?;
+        machine.begin_start(config.verbose)?;
         Ok(machine)
     }
 
@@ -187,8 +183,11 @@ impl Machine {
         self.outcome
     }
 
-    /// Stops the vCPUs; does nothing when they do not run.
+    /// Stops the vCPUs, or has them not run at the end of the start; does nothing when they do not run.
     pub fn stop(&mut self) -> Result<(), Error> {
+        if let Some(start) = &mut self.start {
+            start.then_run = false;
+        }
         if self.run_state != RunState::Running {
             return Ok(());
         }
@@ -205,9 +204,13 @@ impl Machine {
     }
 
     /// Lets the vCPUs run; does nothing when they do. After missing memory, everything that met it tries again; where data was
-    /// lost only with `force`.
+    /// lost only with `force`. Where the start is not over, they run at its end.
     pub fn cont(&mut self, force: bool) -> Result<(), Error> {
         if self.run_state == RunState::Running {
+            return Ok(());
+        }
+        if let Some(start) = &mut self.start {
+            start.then_run = true;
             return Ok(());
         }
         let from = self.run_state;
@@ -261,6 +264,7 @@ impl Machine {
             News::GuestReset => self.guest_reset(),
             News::TripleFault { vcpu } => self.triple_fault(vcpu),
             News::GuestPanicked { crash_loaded } => self.guest_panicked(crash_loaded),
+            News::Started(result) => self.finish_start(result),
             News::Reset(result) => self.finish_reset(result),
             News::GuestPowerOff => self.shut_down(Outcome::Ended, true, ShutdownReason::GuestShutdown),
             News::Starved(starvation) => self.starve(starvation),
@@ -280,7 +284,9 @@ impl Machine {
     }
 
     fn hear_of_prealloc(&mut self, report: PreallocReport) {
-        if let Some(text) = report.state.trouble() {
+        // A start that fails says why itself.
+        let fails = self.is_starting() && matches!(report.state, PreallocState::Failed(_));
+        if let Some(text) = report.state.trouble().filter(|_| !fails) {
             eprintln!("ballast: warning: {text}");
         }
         self.events.push(Event::PreallocEnded(report));

@@ -14,7 +14,6 @@ use vmm::doctor::Diagnosis;
 use vmm::event_loop::MainLoop;
 use vmm::host::bus_error::BusErrors;
 use vmm::host::daemon::{self, Daemon, Side};
-use vmm::host::footprint;
 use vmm::host::pid_file::PidFile;
 use vmm::host::signals::EndingSignals;
 use vmm::machine::{Machine, Outcome};
@@ -72,24 +71,21 @@ fn run(args: cli::Args) -> ExitCode {
         Ok(file) => file,
         Err(error) => return report(&error, NOT_STARTED),
     };
-    let left = prepare(&config).and_then(|main_loop| {
-        daemon.map_or(Ok(()), Daemon::leave)?;
-        Ok(main_loop)
-    });
-    let main_loop = match left {
+    let main_loop = match prepare(&config, daemon) {
         Ok(main_loop) => main_loop,
         Err(error) => return report(&*error, NOT_STARTED),
     };
-    footprint::trim();
     match main_loop.run() {
         Ok(Outcome::Ended) => ExitCode::SUCCESS,
         Ok(Outcome::Failed) => ExitCode::from(FAILED),
+        Ok(Outcome::NotStarted) => ExitCode::from(NOT_STARTED),
+        Err(error) if error.is_of_start() => report(&error, NOT_STARTED),
         Err(error) => report(&error, FAILED),
     }
 }
 
-/// Everything up to the point where the guest runs.
-fn prepare(config: &Config) -> Result<MainLoop, Box<dyn Error>> {
+/// Everything up to the point where the guest runs, or only waits for its memory.
+fn prepare(config: &Config, daemon: Option<Daemon>) -> Result<MainLoop, Box<dyn Error>> {
     let freezer = Freezer::from_environment();
     // Signals first: every thread inherits the mask.
     let signals = EndingSignals::new()?;
@@ -97,13 +93,13 @@ fn prepare(config: &Config) -> Result<MainLoop, Box<dyn Error>> {
     let control = Control::bind(config)?;
     freezer.reached(Stage::Sockets);
     let (sender, receiver) = news::channel()?;
-    let mut machine = Machine::build(config, &sender, freezer, &signals)?;
+    let mut machine = Machine::build(config, &sender, freezer)?;
     if !config.start_paused {
         machine.cont(false)?;
     }
     Ok(MainLoop::new(
-        config, machine, control, receiver, signals, bus_errors,
-    )?)
+        config, machine, control, receiver, signals, bus_errors, daemon,
+    ))
 }
 
 fn start_log(verbose: bool) {

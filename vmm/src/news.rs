@@ -44,10 +44,12 @@ pub enum News {
     },
     /// The balloon has something to tell.
     Balloon(BalloonNews),
-    /// A preallocation beside the guest has ended.
+    /// A preallocation has ended.
     Prealloc(PreallocReport),
     /// What the host holds was read.
     Sampled(Sampled),
+    /// The start is over, with these vCPUs; or it has failed.
+    Started(Result<Vec<Kickable>, build::Error>),
     /// The machine is as after power-on, with these vCPUs; or it could not be brought there.
     Reset(Result<Vec<Kickable>, build::Error>),
 }
@@ -63,7 +65,9 @@ impl News {
             | News::Starved(_)
             | News::BrokenMemory(_)
             | News::VcpuFailed { .. } => true,
-            News::Balloon(_) | News::Prealloc(_) | News::Sampled(_) | News::Reset(_) => false,
+            News::Balloon(_) | News::Prealloc(_) | News::Sampled(_) | News::Started(_) | News::Reset(_) => {
+                false
+            }
         }
     }
 }

@@ -51,7 +51,7 @@ impl Objects {
         }
     }
 
-    /// With those of the command line. Unlike [`Objects::add`] this waits until they are as they were asked for.
+    /// With those of the command line, mapped only: the rest is for the start of the machine, and then [`Objects::fill`].
     ///
     /// # Errors
     /// [`Error`] when the host does not give what was asked.
@@ -62,15 +62,23 @@ impl Objects {
     ) -> Result<Objects, Error> {
         let mut objects = Objects::new(defaults, listener);
         for spec in specs {
-            objects.backends.push(objects.open_one(spec)?);
+            objects.backends.push(OpenBackend::open(spec)?);
         }
         Ok(objects)
     }
 
-    fn open_one(&self, spec: &BackendSpec) -> Result<OpenBackend, Error> {
-        let backend = OpenBackend::open(spec)?;
-        backend.fill_beside_guest(&self.listener).map_err(Error::Thread)?;
-        Ok(backend)
+    /// Begins the preallocations that run beside the guest.
+    ///
+    /// # Errors
+    /// When a thread cannot be started.
+    pub fn fill(&self) -> io::Result<()> {
+        let mut backends = self.backends.iter();
+        backends.try_for_each(|backend| backend.fill_beside_guest(&self.listener))
+    }
+
+    /// Who hears of preallocations that end.
+    pub fn listener(&self) -> &PreallocListener {
+        &self.listener
     }
 
     /// The start has come to its end: files that were made for it stay.
@@ -104,7 +112,8 @@ impl Objects {
         if spec.prealloc == Prealloc::On {
             spec.prealloc = Prealloc::Background;
         }
-        let backend = self.open_one(&spec)?;
+        let backend = OpenBackend::open(&spec)?;
+        backend.fill_beside_guest(&self.listener).map_err(Error::Thread)?;
         backend.started();
         self.backends.push(backend);
         Ok(())

@@ -8,32 +8,29 @@ use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 use memory::backend::{OpenObserver, OpenStage};
 use memory::size::ByteSize;
 
-use crate::host::signals::EndingSignals;
 use crate::stage::{Freezer, Stage};
 
 /// Shows how far the backends are.
 #[derive(Debug)]
-pub struct Progress<'a> {
+pub struct Progress {
     freezer: Freezer,
-    ending: &'a EndingSignals,
     bars: Option<MultiProgress>,
     by_backend: Mutex<BTreeMap<String, ProgressBar>>,
 }
 
-impl<'a> Progress<'a> {
-    /// Bars when stderr is a terminal, silence otherwise. A signal that ends Ballast ends the start.
-    pub fn new(freezer: Freezer, ending: &'a EndingSignals) -> Progress<'a> {
+impl Progress {
+    /// Bars when stderr is a terminal, silence otherwise.
+    pub fn new(freezer: Freezer) -> Progress {
         let bars = stderr().is_terminal().then(MultiProgress::new);
         Progress {
             freezer,
-            ending,
             bars,
             by_backend: Mutex::new(BTreeMap::new()),
         }
     }
 }
 
-impl OpenObserver for Progress<'_> {
+impl OpenObserver for Progress {
     fn stage(&self, backend: &str, stage: OpenStage) {
         tracing::debug!("backend '{backend}': {stage:?}");
         match stage {
@@ -61,9 +58,5 @@ impl OpenObserver for Progress<'_> {
         if done == total {
             bar.finish_and_clear();
         }
-    }
-
-    fn cancelled(&self) -> bool {
-        self.ending.is_pending()
     }
 }

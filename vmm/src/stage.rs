@@ -21,12 +21,12 @@ pub enum Stage {
     Hinted,
     /// Its NUMA policy is set.
     Bound,
-    /// Half of its pages are there.
+    /// KVM has its memory slots.
+    Slots,
+    /// Half of the pages of a backend are there.
     PreallocHalf,
     /// All of its pages are there.
     Preallocated,
-    /// KVM has its memory slots.
-    Slots,
     /// The kernel is loaded.
     Loaded,
     /// The vCPUs are about to run.
@@ -41,9 +41,9 @@ pub const STAGES: [(Stage, &str); 10] = [
     (Stage::Mapped, "mapped"),
     (Stage::Hinted, "hinted"),
     (Stage::Bound, "bound"),
+    (Stage::Slots, "slots"),
     (Stage::PreallocHalf, "prealloc-half"),
     (Stage::Preallocated, "preallocated"),
-    (Stage::Slots, "slots"),
     (Stage::Loaded, "loaded"),
     (Stage::Booting, "booting"),
     (Stage::InflateHalf, "inflate-half"),

@@ -46,17 +46,13 @@ pub struct VcpuThreads {
 }
 
 impl VcpuThreads {
-    /// Starts a thread for each vCPU, named as in QEMU. `place` says where a vCPU is in the guest.
-    pub fn spawn(
-        vcpus: Vec<Kickable>,
-        place: impl Fn(u8) -> VcpuPlace,
-        news: &NewsSender,
-    ) -> io::Result<VcpuThreads> {
+    /// Starts a thread for each of so many vCPUs, named as in QEMU; they get them by [`VcpuThreads::seat`]. `place` says where a
+    /// vCPU is in the guest.
+    pub fn spawn(vcpus: u8, place: impl Fn(u8) -> VcpuPlace, news: &NewsSender) -> io::Result<VcpuThreads> {
         let gate = Arc::new(Gate::default());
         let mut seats = Vec::new();
         let (mut kickers, mut infos, mut threads) = (Vec::new(), Vec::new(), Vec::new());
-        for (vcpu, _) in &vcpus {
-            let index = vcpu.index();
+        for index in 0..vcpus {
             let seat = Arc::new(Seat::default());
             seats.push(Arc::clone(&seat));
             let (told, tid) = mpsc::channel();
@@ -83,15 +79,13 @@ impl VcpuThreads {
             kickers.push(Kicker::new(&thread));
             threads.push(thread);
         }
-        let mut threads = VcpuThreads {
+        Ok(VcpuThreads {
             gate,
             seats,
             kickers,
             infos,
             threads,
-        };
-        threads.seat(vcpus);
-        Ok(threads)
+        })
     }
 
     /// Takes the vCPUs away from their threads, which are parked; [`VcpuThreads::seat`] is to follow before they run again.

@@ -35,14 +35,14 @@ proptest! {
 
 /// Remembers what it hears.
 #[derive(Default)]
-struct Ears {
+struct Ears<'a> {
     /// Cancels when so many bytes are there.
-    enough: Option<u64>,
+    enough: Option<(u64, &'a Meter)>,
     stages: Mutex<Vec<(String, OpenStage)>>,
     progress: Mutex<Vec<(String, u64)>>,
 }
 
-impl OpenObserver for Ears {
+impl OpenObserver for Ears<'_> {
     fn stage(&self, backend: &str, stage: OpenStage) {
         self.stages.lock().unwrap().push((backend.to_owned(), stage));
     }
@@ -52,11 +52,12 @@ impl OpenObserver for Ears {
             .lock()
             .unwrap()
             .push((backend.to_owned(), done.bytes()));
-    }
-    fn cancelled(&self) -> bool {
-        let progress = self.progress.lock().unwrap();
-        let done = progress.iter().map(|(_, done)| *done).max().unwrap_or(0);
-        self.enough.is_some_and(|enough| done >= enough)
+        if let Some((enough, meter)) = self.enough
+            && backend == "a"
+            && done.bytes() >= enough
+        {
+            meter.cancel();
+        }
     }
 }
 
@@ -72,13 +73,14 @@ fn mapping(mib: u64) -> Mapping {
     .unwrap()
 }
 
-fn job<'a>(id: &'a str, mapping: &'a Mapping, threads: usize) -> Job<'a> {
+fn job<'a>(id: &'a str, mapping: &'a Mapping, threads: usize, meter: &'a Meter) -> Job<'a> {
     Job {
         id,
         mapping,
         page: PageSize::BASE,
         threads: NonZeroUsize::new(threads),
         nodes: None,
+        meter,
         beside: None,
     }
 }
@@ -87,8 +89,11 @@ fn job<'a>(id: &'a str, mapping: &'a Mapping, threads: usize) -> Job<'a> {
 fn fills_several_mappings_and_tells_how_far_it_is() {
     let (first, second) = (mapping(70), mapping(3));
     let ears = Ears::default();
-    run(&[job("a", &first, 3), job("b", &second, 0)], &ears).unwrap();
-    for mapping in [&first, &second] {
+    let meters = [Meter::default(), Meter::default()];
+    let jobs = [job("a", &first, 3, &meters[0]), job("b", &second, 0, &meters[1])];
+    run(&jobs, &ears).unwrap();
+    for (mapping, meter) in [&first, &second].into_iter().zip(&meters) {
+        assert_eq!(meter.done(), mapping.len());
         assert_eq!(proc::smaps(mapping).unwrap().size("Rss").bytes(), mapping.len());
     }
     let stages = ears.stages.into_inner().unwrap();
@@ -121,29 +126,31 @@ fn a_page_that_cannot_be_had_ends_it() {
         reserve: false,
     })
     .unwrap();
-    match run(&[job("a", &mapping(2), 1), job("b", &short, 2)], &()) {
-        Err(Failure::Page { job, offset, source }) => {
-            assert_eq!((job, source.raw_os_error()), (1, Some(libc::EFAULT)));
-            assert!(offset <= 16 << 20, "{offset}");
-        }
-        other => panic!("{other:?}"),
-    }
+    let (meter, small) = (Meter::default(), mapping(2));
+    let jobs = [job("a", &small, 1, &meter), job("b", &short, 2, &meter)];
+    let Failure { job, offset, source } = run(&jobs, &()).unwrap_err();
+    assert_eq!((job, source.raw_os_error()), (1, Some(libc::EFAULT)));
+    assert!(offset <= 16 << 20, "{offset}");
 }
 
 #[test]
-fn stops_when_told() {
-    let large = mapping(256);
+fn one_that_is_cancelled_stops_and_the_others_do_not() {
+    let (large, other) = (mapping(256), mapping(96));
+    let meters = [Meter::default(), Meter::default()];
     let ears = Ears {
-        enough: Some(64 << 20),
+        enough: Some((64 << 20, &meters[0])),
         ..Ears::default()
     };
-    match run(&[job("a", &large, 1)], &ears) {
-        Err(Failure::Cancelled { done, total }) => {
-            assert_eq!((done, total), (ByteSize::mib(64), ByteSize::mib(256)));
-        }
-        other => panic!("{other:?}"),
+    let jobs = [job("a", &large, 1, &meters[0]), job("b", &other, 1, &meters[1])];
+    run(&jobs, &ears).unwrap();
+    assert_eq!(meters.each_ref().map(Meter::done), [64 << 20, 96 << 20]);
+    for (mapping, mib) in [(&large, 64), (&other, 96)] {
+        assert_eq!(proc::smaps(mapping).unwrap().size("Rss"), ByteSize::mib(mib));
     }
-    assert_eq!(proc::smaps(&large).unwrap().size("Rss"), ByteSize::mib(64));
+    // Once more, and from the beginning.
+    meters[0].reset();
+    run(&jobs[..1], &()).unwrap();
+    assert_eq!(meters[0].done(), large.len());
 }
 
 #[test]

@@ -119,7 +119,7 @@ pub enum RamError {
         /// What the kernel said.
         source: io::Error,
     },
-    /// The preallocation was told to stop.
+    /// The preallocation was told to stop, and the start with it.
     #[error("the preallocation was cancelled when {done} of {total} were there")]
     Cancelled {
         /// What was there.

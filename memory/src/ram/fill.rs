@@ -1,16 +1,17 @@
 //! Providing the pages of a backend beside its guest, which runs: what the guest gave back stays given.
 
+use std::error::Error;
 use std::fmt;
 use std::io;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::iter;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use super::refusal::prealloc_error;
-use super::{Misplaced, OpenBackend, Opened, Ram};
-use crate::backend::{OpenObserver, OpenStage, Prealloc};
-use crate::prealloc::{self, Beside, Failure, Job};
+use super::{Misplaced, OpenBackend, Opened, Ram, RamError};
+use crate::backend::Prealloc;
+use crate::prealloc::{self, Failure, Job, Meter};
 use crate::size::ByteSize;
 
 /// How the preallocation of a backend stands.
@@ -48,6 +49,12 @@ pub enum PreallocState {
 }
 
 impl PreallocState {
+    /// With the error and what caused it.
+    pub(super) fn failed(error: &RamError) -> Self {
+        let causes = iter::successors(error.source(), |cause| (**cause).source());
+        Self::Failed(causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}")))
+    }
+
     /// What went wrong, where something did.
     #[must_use]
     pub fn trouble(&self) -> Option<&str> {
@@ -79,16 +86,13 @@ impl PreallocReport {
     }
 }
 
-/// Who is told when a preallocation beside the guest ends.
+/// Who is told when a preallocation ends.
 pub type PreallocListener = Arc<dyn Fn(PreallocReport) + Send + Sync>;
 
 /// The state of one backend's preallocation.
 #[derive(Default)]
 pub(super) struct Filling {
-    cancelled: AtomicBool,
-    /// Populated and skipped together.
-    done: AtomicU64,
-    skipped: AtomicU64,
+    meter: Meter,
     phase: Mutex<Phase>,
     listener: OnceLock<PreallocListener>,
 }
@@ -102,33 +106,25 @@ enum Phase {
 }
 
 impl Filling {
-    /// All of `size` bytes came in `took`, before the guest started.
-    pub(super) fn at_start(size: u64, took: Duration) -> Self {
-        Self {
-            done: AtomicU64::new(size),
-            phase: Mutex::new(Phase::Ended(PreallocState::Done, took)),
-            ..Self::default()
+    pub(super) fn meter(&self) -> &Meter {
+        &self.meter
+    }
+
+    /// Whether it goes on from here; false: it did already. The first listener stays.
+    pub(super) fn begin(&self, listener: Option<&PreallocListener>) -> bool {
+        if let Some(listener) = listener {
+            let _ = self.listener.set(Arc::clone(listener));
         }
-    }
-
-    pub(super) fn cancel(&self) {
-        self.cancelled.store(true, Ordering::Relaxed);
-    }
-
-    /// Whether it goes on from here; false: it did already.
-    fn begin(&self) -> bool {
         let mut phase = self.phase.lock().unwrap_or_else(PoisonError::into_inner);
         if matches!(*phase, Phase::Running(_)) {
             return false;
         }
         *phase = Phase::Running(Instant::now());
-        self.cancelled.store(false, Ordering::Relaxed);
-        self.done.store(0, Ordering::Relaxed);
-        self.skipped.store(0, Ordering::Relaxed);
+        self.meter.reset();
         true
     }
 
-    fn end(&self, state: PreallocState) {
+    pub(super) fn end(&self, state: PreallocState) {
         let mut phase = self.phase.lock().unwrap_or_else(PoisonError::into_inner);
         if let Phase::Running(since) = *phase {
             *phase = Phase::Ended(state, since.elapsed());
@@ -142,8 +138,7 @@ impl Filling {
             Phase::Running(since) => (PreallocState::Running, since.elapsed()),
             Phase::Ended(state, took) => (state, took),
         };
-        let skipped = self.skipped.load(Ordering::Relaxed);
-        let done = self.done.load(Ordering::Relaxed);
+        let (done, skipped) = (self.meter.done(), self.meter.skipped());
         PreallocReport {
             id,
             state,
@@ -158,21 +153,9 @@ impl Filling {
 impl fmt::Debug for Filling {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Filling")
-            .field("done", &self.done)
+            .field("meter", &self.meter)
             .field("phase", &self.phase)
             .finish_non_exhaustive()
-    }
-}
-
-impl OpenObserver for Filling {
-    fn stage(&self, _backend: &str, _stage: OpenStage) {}
-
-    fn prealloc(&self, _backend: &str, done: ByteSize, _total: ByteSize) {
-        self.done.fetch_max(done.bytes(), Ordering::Relaxed);
-    }
-
-    fn cancelled(&self) -> bool {
-        self.cancelled.load(Ordering::Relaxed)
     }
 }
 
@@ -195,7 +178,7 @@ impl OpenBackend {
     /// # Errors
     /// When a thread cannot be started.
     pub fn fill_beside_guest(&self, listener: &PreallocListener) -> io::Result<()> {
-        // The first listener stays.
+        // The first stays.
         let _ = self.opened.filling.listener.set(Arc::clone(listener));
         match self.spec().prealloc {
             Prealloc::Background => self.fill(),
@@ -215,7 +198,7 @@ impl OpenBackend {
     /// # Errors
     /// When no thread can be started.
     pub fn fill(&self) -> io::Result<()> {
-        if !self.opened.filling.begin() {
+        if !self.opened.filling.begin(None) {
             return Ok(());
         }
         let opened = Arc::clone(&self.opened);
@@ -230,11 +213,12 @@ impl OpenBackend {
         Ok(())
     }
 
-    /// Ends a preallocation that runs beside the guest, after the block that it is at. Returns whether there was one.
+    /// Ends a preallocation that goes on, beside the guest or before it, after the pieces that it is at; what is there stays.
+    /// Returns whether there was one.
     pub fn cancel_fill(&self) -> bool {
         let running = self.prealloc().state == PreallocState::Running;
         if running {
-            self.opened.filling.cancel();
+            self.opened.filling.meter.cancel();
         }
         running
     }
@@ -242,7 +226,7 @@ impl OpenBackend {
 
 impl Drop for OpenBackend {
     fn drop(&mut self) {
-        self.opened.filling.cancel();
+        self.opened.filling.meter.cancel();
         let filler = self.filler.get_mut().unwrap_or_else(PoisonError::into_inner);
         if filler.take().is_some_and(|thread| thread.join().is_err()) {
             tracing::error!("a thread that filled guest memory has panicked");
@@ -265,26 +249,26 @@ impl Opened {
             page: self.source.page_size(),
             threads: spec.prealloc_threads,
             nodes: spec.policy.nodes(),
-            beside: Some(Beside {
-                given: &self.given,
-                skipped: &self.filling.skipped,
-            }),
+            meter: &self.filling.meter,
+            beside: Some(&self.given),
         };
-        let filled = prealloc::run(&[job], &self.filling);
+        let filled = prealloc::run(&[job], &());
         if let Err(error) = self.read_back() {
             tracing::warn!("cannot read back the state of backend '{}': {error}", spec.id);
         }
         let state = match filled {
+            Ok(()) if self.filling.meter.done() < self.mapping.len() => PreallocState::Cancelled,
             Ok(()) => self.placed(),
-            Err(Failure::Cancelled { .. }) => PreallocState::Cancelled,
-            Err(Failure::Page { offset, source, .. }) => {
+            Err(Failure { offset, source, .. }) => {
                 let error = prealloc_error(&spec, self.source.as_ref(), &self.mapping, offset, source);
-                let causes = std::iter::successors(std::error::Error::source(&error), |cause| cause.source());
-                PreallocState::Failed(
-                    causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}")),
-                )
+                PreallocState::failed(&error)
             }
         };
+        self.end_filling(state);
+    }
+
+    /// It has come to an end, of which its listener hears.
+    pub(super) fn end_filling(&self, state: PreallocState) {
         self.filling.end(state);
         if let Some(listener) = self.filling.listener.get() {
             listener(self.prealloc_report());
@@ -293,7 +277,7 @@ impl Opened {
 
     /// Whether the pages, which are all there but for those given back, lie where they should.
     fn placed(&self) -> PreallocState {
-        let complete = self.filling.skipped.load(Ordering::Relaxed) == 0;
+        let complete = self.filling.meter.skipped() == 0;
         match Misplaced::find(&self.spec(), &self.mapping, complete) {
             Ok(Some(misplaced)) => PreallocState::Misplaced(misplaced.to_string()),
             Ok(None) => PreallocState::Done,

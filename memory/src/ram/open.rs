@@ -2,13 +2,12 @@
 
 use std::sync::atomic::AtomicBool;
 use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
 
 use vm_memory::{GuestMemoryMmap, GuestRegionMmap};
 
 use super::fill::Filling;
 use super::limit;
-use super::refusal::{lock_error, map_error, policy_error, prealloc_error};
+use super::refusal::{lock_error, map_error, policy_error};
 use super::shortage::{self, Claim};
 use super::{Inner, Misplaced, OpenBackend, Opened, RamError};
 use crate::backend::{
@@ -21,7 +20,6 @@ use crate::host::{numa, thp};
 use crate::layout::{self, LayoutError, Placement};
 use crate::mapping::{Mapping, Span};
 use crate::policy;
-use crate::prealloc::{self, Failure, Job};
 use crate::region::Region;
 
 /// A backend on its way.
@@ -32,18 +30,19 @@ struct Opening<'a> {
     warnings: Vec<String>,
 }
 
-pub(super) fn open(specs: &[BackendSpec], observer: &dyn OpenObserver) -> Result<Inner, RamError> {
-    let (backends, placements) = open_backends(specs, observer)?;
+/// Everything but the preallocation.
+pub(super) fn map(specs: &[BackendSpec], observer: &dyn OpenObserver) -> Result<Inner, RamError> {
+    let (backends, placements) = map_backends(specs, observer)?;
     assemble(backends, &placements)
 }
 
-/// Opens a backend that is no part of a guest's RAM yet.
+/// The same for a backend that is no part of a guest's RAM yet.
 pub(super) fn open_alone(spec: &BackendSpec, observer: &dyn OpenObserver) -> Result<OpenBackend, RamError> {
-    let (mut backends, _) = open_backends(std::slice::from_ref(spec), observer)?;
+    let (mut backends, _) = map_backends(std::slice::from_ref(spec), observer)?;
     Ok(backends.pop().ok_or(LayoutError::NoBackend)?)
 }
 
-fn open_backends(
+fn map_backends(
     specs: &[BackendSpec],
     observer: &dyn OpenObserver,
 ) -> Result<(Vec<OpenBackend>, Vec<Placement>), RamError> {
@@ -67,12 +66,9 @@ fn open_backends(
         let guest_start = first.map_or(0, |placement| placement.guest.start.0);
         opening.push(prepare(spec, source, guest_start, observer)?);
     }
-    let begun = Instant::now();
-    preallocate(&opening, observer)?;
-    let took = begun.elapsed();
     let backends = opening
         .into_iter()
-        .map(|opening| verify(opening, took, observer))
+        .map(|opening| verify(opening, observer))
         .collect::<Result<Vec<_>, _>>()?;
     Ok((backends, placements))
 }
@@ -172,60 +168,53 @@ fn check_room(spec: &BackendSpec, source: &dyn Backend) -> Result<Vec<String>, R
     Ok(vec![error.to_string()])
 }
 
-fn preallocate(opening: &[Opening<'_>], observer: &dyn OpenObserver) -> Result<(), RamError> {
-    let wanted: Vec<&Opening<'_>> = opening
-        .iter()
-        .filter(|opening| opening.spec.prealloc == Prealloc::On)
-        .collect();
-    let jobs: Vec<Job<'_>> = wanted
-        .iter()
-        .map(|opening| Job {
-            id: &opening.spec.id,
-            mapping: &opening.mapping,
-            page: opening.source.page_size(),
-            threads: opening.spec.prealloc_threads,
-            nodes: opening.spec.policy.nodes(),
-            beside: None,
-        })
-        .collect();
-    prealloc::run(&jobs, observer).map_err(|failure| match failure {
-        Failure::Page { job, offset, source } => {
-            let opening = wanted[job];
-            prealloc_error(
-                opening.spec,
-                opening.source.as_ref(),
-                &opening.mapping,
-                offset,
-                source,
-            )
-        }
-        Failure::Cancelled { done, total } => RamError::Cancelled { done, total },
-    })
-}
-
-/// Reads back what took effect and refuses what was typed and did not.
-fn verify(
-    opening: Opening<'_>,
-    preallocation: Duration,
-    observer: &dyn OpenObserver,
-) -> Result<OpenBackend, RamError> {
+/// Reads back what took effect and refuses what was typed and did not, but for what pages say that are still to come.
+fn verify(opening: Opening<'_>, observer: &dyn OpenObserver) -> Result<OpenBackend, RamError> {
     let Opening {
         spec,
         source,
         mapping,
         mut warnings,
     } = opening;
-    let read_back = |source| RamError::ReadBack {
+    let effective = Effective::read(source.as_ref(), &mapping).map_err(|source| RamError::ReadBack {
         id: spec.id.clone(),
         source,
-    };
-    let effective = Effective::read(source.as_ref(), &mapping).map_err(read_back)?;
+    })?;
     match spec.merge {
         MergeRequest::Default(true) if !effective.merge && warnings.is_empty() => {
             warnings.push(format!("mem-merge=on has no effect on backend '{}'", spec.id));
         }
         MergeRequest::On | MergeRequest::Default(_) | MergeRequest::Off => {}
     }
+    let comes = spec.prealloc == Prealloc::On;
+    check_effective(spec, source.as_ref(), &effective, !comes)?;
+    if !comes {
+        warnings.extend(check_placed(spec, &mapping, false)?.map(|misplaced| misplaced.to_string()));
+        observer.stage(&spec.id, OpenStage::Verified);
+    }
+    let opened = Opened {
+        spec: Mutex::new(Arc::new(spec.clone())),
+        effective: Mutex::new(Arc::new(effective)),
+        gave_back: AtomicBool::new(false),
+        given: Given::new(mapping.len(), source.page_size()),
+        filling: Filling::default(),
+        source,
+        mapping,
+    };
+    Ok(OpenBackend {
+        opened: Arc::new(opened),
+        warnings,
+        filler: Mutex::default(),
+    })
+}
+
+/// Refuses what was typed and did not take effect; `complete`: all pages are there that were to come with the start.
+pub(super) fn check_effective(
+    spec: &BackendSpec,
+    source: &dyn Backend,
+    effective: &Effective,
+    complete: bool,
+) -> Result<(), RamError> {
     let policy = format!("policy={}", spec.policy);
     let has_policy = spec.policy == HostPolicy::Default
         || !numa::is_supported()
@@ -240,49 +229,46 @@ fn verify(
         ("thp=on", spec.thp != Thp::On || effective.thp),
         ("thp=off", spec.thp != Thp::Off || !effective.thp),
         (lock, spec.lock == Lock::Off || effective.lock),
-        ("prealloc=on", spec.prealloc != Prealloc::On || effective.prealloc),
-        ("reserve=on", spec.reserve != Some(true) || effective.reserve),
+        (
+            "prealloc=on",
+            !complete || spec.prealloc != Prealloc::On || effective.prealloc,
+        ),
+        // Shared memory is accounted for by being there.
+        (
+            "reserve=on",
+            !complete || spec.reserve != Some(true) || effective.reserve,
+        ),
         (policy.as_str(), has_policy),
     ];
-    if let Some((property, _)) = asked.iter().find(|(_, holds)| !holds) {
-        return Err(RamError::NotEffective {
-            id: spec.id.clone(),
-            property: (*property).to_owned(),
-            what: source.describe(),
-            hint: if *property == "thp=on" {
-                thp::state()
-            } else {
-                String::new()
-            },
-        });
-    }
-    if let Some(misplaced) =
-        Misplaced::find(spec, &mapping, spec.prealloc == Prealloc::On).map_err(read_back)?
-    {
-        if spec.strict {
-            return Err(misplaced.into());
-        }
-        warnings.push(misplaced.to_string());
-    }
-    observer.stage(&spec.id, OpenStage::Verified);
-    let filling = match spec.prealloc {
-        Prealloc::On => Filling::at_start(mapping.len(), preallocation),
-        Prealloc::Off | Prealloc::Background => Filling::default(),
+    let Some((property, _)) = asked.iter().find(|(_, holds)| !holds) else {
+        return Ok(());
     };
-    let opened = Opened {
-        spec: Mutex::new(Arc::new(spec.clone())),
-        effective: Mutex::new(Arc::new(effective)),
-        gave_back: AtomicBool::new(false),
-        given: Given::new(mapping.len(), source.page_size()),
-        filling,
-        source,
-        mapping,
-    };
-    Ok(OpenBackend {
-        opened: Arc::new(opened),
-        warnings,
-        filler: Mutex::default(),
+    Err(RamError::NotEffective {
+        id: spec.id.clone(),
+        property: (*property).to_owned(),
+        what: source.describe(),
+        hint: if *property == "thp=on" {
+            thp::state()
+        } else {
+            String::new()
+        },
     })
+}
+
+/// What lies elsewhere, which `strict=on` refuses; `complete`: all pages are there.
+pub(super) fn check_placed(
+    spec: &BackendSpec,
+    mapping: &Mapping,
+    complete: bool,
+) -> Result<Option<Misplaced>, RamError> {
+    let misplaced = Misplaced::find(spec, mapping, complete).map_err(|source| RamError::ReadBack {
+        id: spec.id.clone(),
+        source,
+    })?;
+    match misplaced {
+        Some(misplaced) if spec.strict => Err(misplaced.into()),
+        other => Ok(other),
+    }
 }
 
 fn assemble(backends: Vec<OpenBackend>, placements: &[Placement]) -> Result<Inner, RamError> {

@@ -74,6 +74,29 @@ impl Qmp {
         Ok(answer["return"].take())
     }
 
+    /// Waits until no backend is being filled for a guest that is not to run before.
+    pub fn wait_filled(&mut self) -> Result<()> {
+        let deadline = Instant::now() + PATIENCE;
+        let query = json!({ "execute": "x-ballast-query-prealloc" });
+        loop {
+            // QEMU does not know it, and is ready when it answers.
+            let answer = self.exchange(&query)?;
+            let backends = answer["return"].as_array().map(Vec::as_slice).unwrap_or_default();
+            let first = |backend: &Value| backend["mode"] == "on" && backend["state"] == "running";
+            if !backends.iter().any(first) {
+                return Ok(());
+            }
+            if Instant::now() > deadline {
+                return Err(Error::TimedOut {
+                    what: "end of the preallocation".into(),
+                    patience: PATIENCE,
+                    seen: answer.to_string(),
+                });
+            }
+            thread::sleep(Duration::from_millis(20));
+        }
+    }
+
     /// Sends an object and returns the next one that is no event, as it is.
     pub fn exchange(&mut self, request: &Value) -> Result<Value> {
         self.send(format!("{request}\n").as_bytes())?;

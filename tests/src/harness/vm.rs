@@ -251,8 +251,16 @@ impl Vm {
         Agent::wait(console, BOOT).map_err(|error| self.explain(error))
     }
 
-    /// Connects to the QMP socket that [`Launch::qmp`] asked for.
+    /// Connects to the QMP socket that [`Launch::qmp`] asked for, and waits until what is to be there before the guest runs is
+    /// there.
     pub fn qmp(&self) -> Result<Qmp> {
+        let mut qmp = self.early_qmp()?;
+        let filled = qmp.wait_filled();
+        filled.map(|()| qmp).map_err(|error| self.explain(error))
+    }
+
+    /// The same without waiting.
+    pub fn early_qmp(&self) -> Result<Qmp> {
         Qmp::connect(&self.socket).map_err(|error| self.explain(error))
     }
 

@@ -25,7 +25,10 @@ pub struct PowerOn {
 
 impl PowerOn {
     /// Loads the kernel into RAM and makes the vCPUs, the first one about to start it.
-    pub(super) fn first(&self) -> Result<Vec<Kickable>, Error> {
+    ///
+    /// # Errors
+    /// When there is no such kernel, or KVM refuses a vCPU.
+    pub fn first(&self) -> Result<Vec<Kickable>, Error> {
         let entry = boot::load(&self.ram, &self.boot, &self.platform)?;
         let mut vcpus = Vec::new();
         for (index, found) in (0..).zip(self.processors.cpuids()) {

@@ -2,7 +2,7 @@
 
 use std::fs::File;
 use std::io::{self, Read};
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd};
+use std::os::fd::{AsFd, BorrowedFd, FromRawFd};
 
 /// The signals that ask Ballast to end.
 const ENDING: [libc::c_int; 3] = [libc::SIGINT, libc::SIGTERM, libc::SIGHUP];
@@ -35,18 +35,6 @@ impl EndingSignals {
         }
         // SAFETY: signalfd returned this descriptor just now; nobody else owns it.
         Ok(EndingSignals(unsafe { File::from_raw_fd(fd) }))
-    }
-
-    /// Whether a signal has arrived that [`EndingSignals::take`] has not taken yet.
-    pub fn is_pending(&self) -> bool {
-        let mut poll = libc::pollfd {
-            fd: self.0.as_raw_fd(),
-            events: libc::POLLIN,
-            revents: 0,
-        };
-        // SAFETY: one pollfd, which is ours; a timeout of 0 does not wait.
-        let ready = unsafe { libc::poll(&raw mut poll, 1, 0) };
-        ready > 0 && poll.revents & libc::POLLIN != 0
     }
 
     /// What the next signal that has arrived asks for.

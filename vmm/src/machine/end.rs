@@ -19,6 +19,9 @@ impl Machine {
 
     /// Ends the machine because a signal said so. A guest that runs is asked to power down, once.
     pub fn end_by_signal(&mut self, ending: Ending) {
+        if self.abort_start(ending) {
+            return;
+        }
         let asks = ending == Ending::PowerDown && self.run_state == RunState::Running && !self.asked_to_end;
         if asks && self.system_powerdown().is_ok() {
             self.asked_to_end = true;

@@ -21,7 +21,7 @@ use crate::starvation::watch::Watch;
 use crate::told::chain;
 use crate::vcpu_thread::Kickable;
 
-/// How long the end of Ballast waits for a reset that is under way.
+/// How long the end of Ballast waits for a start or reset that is under way.
 const END_DEADLINE: Duration = Duration::from_secs(5);
 
 /// A reset that is under way.
@@ -53,10 +53,15 @@ impl Reset {
 impl Drop for Reset {
     /// As with the vCPUs' threads: who holds guest memory must not be overtaken by the end of the process.
     fn drop(&mut self) {
-        let deadline = Instant::now() + END_DEADLINE;
-        while !self.thread.is_finished() && Instant::now() < deadline {
-            thread::sleep(Duration::from_millis(1));
-        }
+        wait_for_end(&self.thread);
+    }
+}
+
+/// Waits for a thread that holds guest memory, within bounds.
+pub(super) fn wait_for_end(thread: &JoinHandle<()>) {
+    let deadline = Instant::now() + END_DEADLINE;
+    while !thread.is_finished() && Instant::now() < deadline {
+        thread::sleep(Duration::from_millis(1));
     }
 }
 
@@ -93,6 +98,10 @@ impl Machine {
         let over = matches!(self.run_state, RunState::InternalError | RunState::Shutdown);
         if over || self.is_resetting() {
             return;
+        }
+        if self.is_starting() {
+            // What a reset makes of it, it is already.
+            return self.events.push(Event::Reset { guest, reason });
         }
         if !self.pause() {
             return self.cannot_reset("a vCPU did not stop in time");

@@ -2,7 +2,7 @@ use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
 use memory::backend::{BackendKind, BackendSpec};
-use memory::ram::PreallocState;
+use memory::ram::{Population, PreallocState};
 use memory::size::ByteSize;
 
 use super::*;
@@ -48,12 +48,15 @@ fn a_file_stays_when_the_start_is_over() {
 }
 
 #[test]
-fn those_of_the_command_line_are_there_at_once() {
+fn those_of_the_command_line_are_filled_with_the_start() {
     let mut spec = BackendSpec::new("first", BackendKind::memfd(None), ByteSize::mib(4));
     (spec.prealloc, spec.guest_node) = (Prealloc::On, 3);
     let listener: PreallocListener = Arc::new(|_| ());
     let mut objects =
         Objects::open(&[spec.clone()], BackendDefaults::default(), Arc::clone(&listener)).unwrap();
+    assert_eq!(objects.backends()[0].resident().unwrap(), ByteSize::ZERO);
+    let population = Population::new(objects.backends(), None);
+    population.run(&()).unwrap();
     assert_eq!(objects.backends()[0].resident().unwrap(), ByteSize::mib(4));
     objects.remove("first", &ram()).unwrap();
     spec.kind = BackendKind::file("/nonexistent/directory/");

@@ -68,11 +68,15 @@ fn a_daemon_is_there_when_its_starter_ends() {
     assert!(said.contains("/nowhere/at/all"), "{said}");
     assert!(!path.join("pid").exists() && !path.join("qmp").exists());
 
-    let started = start(path, &[]);
+    let started = start(path, &["-mem-prealloc"]);
     let said = String::from_utf8_lossy(&started.stderr).into_owned();
     assert_eq!(started.status.code(), Some(0), "{said}");
     let pid = fs::read_to_string(path.join("pid")).unwrap();
     let process = Path::new("/proc").join(pid.trim());
+    let status = fs::read_to_string(process.join("status")).unwrap();
+    let anonymous = status.lines().find_map(|line| line.strip_prefix("RssAnon:"));
+    let kibibytes: Option<u64> = anonymous.and_then(|text| text.trim().strip_suffix(" kB")?.parse().ok());
+    assert!(kibibytes >= Some(64 << 10), "not ready: {status}");
     for stream in ["0", "1", "2"] {
         let place = fs::read_link(process.join("fd").join(stream)).unwrap();
         assert_eq!(place, Path::new("/dev/null"));

@@ -3,5 +3,7 @@
 mod daemon;
 mod examples;
 mod kernel;
+mod prealloc;
 mod reset;
+mod running;
 mod software_kvm;

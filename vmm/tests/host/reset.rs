@@ -1,28 +1,14 @@
 //! A hundred resets in a row leave nothing behind. Runs on any machine with a KVM, a software KVM too: no guest has to run for it.
 
 use std::fs::{self, File};
-use std::io::{BufRead, BufReader, Write};
-use std::os::unix::net::UnixStream;
 use std::path::Path;
-use std::process::{Child, Command, Stdio};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use serde_json::{Value, json};
+use serde_json::json;
 
 use crate::kernel::kernel;
-
-const PATIENCE: Duration = Duration::from_secs(30);
-
-/// Ends with the test, whatever becomes of that.
-struct Running(Child);
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        self.0.kill().ok();
-        self.0.wait().ok();
-    }
-}
+use crate::running::{PATIENCE, Qmp, Running};
 
 /// Descriptors, threads, and KiB of anonymous memory.
 fn footprint(pid: u32) -> [usize; 3] {
@@ -42,42 +28,16 @@ fn a_hundred_resets_leave_nothing_behind() {
     let directory = tempfile::tempdir().unwrap();
     let path = directory.path();
     fs::write(path.join("vmlinux"), kernel()).unwrap();
-    let child = Command::new(env!("CARGO_BIN_EXE_ballast"))
-        .current_dir(path)
-        .args("run -S -m 64 -smp 4 -serial none -kernel vmlinux -qmp unix:qmp,server=on,wait=off".split(' '))
-        .args("-device virtio-balloon-pci -device virtio-rng-pci -device pvpanic-pci".split(' '))
-        .stdin(Stdio::null())
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap();
-    let mut running = Running(child);
+    let line = "-m 64 -smp 4 -device virtio-balloon-pci -device virtio-rng-pci -device pvpanic-pci";
+    let mut running = Running::start(path, line);
     let start = Instant::now();
-    let mut stream = loop {
-        match UnixStream::connect(path.join("qmp")) {
-            Ok(stream) => break stream,
-            Err(error) => assert!(start.elapsed() < PATIENCE, "{error}"),
-        }
-        thread::sleep(Duration::from_millis(10));
-    };
-    stream.set_read_timeout(Some(PATIENCE)).unwrap();
-    let mut lines = BufReader::new(stream.try_clone().unwrap()).lines();
-    let mut next = || -> Value { serde_json::from_str(&lines.next().unwrap().unwrap()).unwrap() };
-    next();
-    stream.write_all(b"{\"execute\":\"qmp_capabilities\"}\n").unwrap();
-    next();
+    let mut qmp = Qmp::connect(path);
     let pid = running.0.id();
     let mut before = [0; 3];
     for round in 0..100 {
-        stream.write_all(b"{\"execute\":\"system_reset\"}\n").unwrap();
-        assert_eq!(next(), json!({ "return": {} }));
-        let event = next();
-        assert_eq!(
-            (&event["event"], &event["data"]),
-            (
-                &json!("RESET"),
-                &json!({ "guest": false, "reason": "host-qmp-system-reset" })
-            )
-        );
+        assert_eq!(qmp.command("system_reset"), json!({}));
+        let expected = json!({ "guest": false, "reason": "host-qmp-system-reset" });
+        assert_eq!(qmp.event("RESET"), expected);
         // What is made once is there after the first ones.
         if round == 4 {
             before = footprint(pid);
@@ -96,8 +56,6 @@ fn a_hundred_resets_leave_nothing_behind() {
     );
     assert!(after[2] < before[2] + 256, "{before:?}, then {after:?}");
     // An end in the middle of one.
-    stream
-        .write_all(b"{\"execute\":\"system_reset\"}{\"execute\":\"quit\"}\n")
-        .unwrap();
+    qmp.send("{\"execute\":\"system_reset\"}{\"execute\":\"quit\"}\n");
     assert!(running.0.wait().unwrap().success());
 }

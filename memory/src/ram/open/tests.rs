@@ -1,12 +1,16 @@
 use super::*;
 use crate::backend::{HostPolicy, NodeSet};
+use crate::ram::Population;
 use crate::testing::{HUGE_MEMFD, HugePages, Mount, chain, directory, spec};
 
 /// Preallocates what nobody reserved, which a user cannot ask for: as when pages disappear after the check.
 fn preallocation_without_reservation(mut spec: BackendSpec) -> RamError {
-    (spec.prealloc, spec.reserve) = (Prealloc::On, Some(false));
+    spec.reserve = Some(false);
     let opening = prepare(&spec, open_source(&spec).unwrap(), 0, &()).unwrap();
-    preallocate(&[opening], &()).unwrap_err()
+    let backend = verify(opening, &()).unwrap();
+    spec.prealloc = Prealloc::On;
+    backend.opened.set_spec(spec);
+    Population::new([&backend], None).run(&()).unwrap_err()
 }
 
 #[test]
@@ -28,16 +32,10 @@ fn an_empty_pool_is_said_as_a_shortage() {
 #[test]
 fn a_full_file_system_is_said() {
     let tmpfs = Mount::new("tmpfs", "size=4M");
-    let mut lazy = spec(directory(tmpfs.path()), 8);
-    lazy.reserve = Some(false);
-    let opening = prepare(&lazy, open_source(&lazy).unwrap(), 0, &()).unwrap();
-    let mut filled = lazy.clone();
-    filled.prealloc = Prealloc::On;
-    let opening = Opening {
-        spec: &filled,
-        ..opening
-    };
-    let text = chain(&preallocate(&[opening], &()).unwrap_err());
+    let text = chain(&preallocation_without_reservation(spec(
+        directory(tmpfs.path()),
+        8,
+    )));
     assert!(
         text.contains("cannot preallocate 8 MiB for backend 'mem0'"),
         "{text}"

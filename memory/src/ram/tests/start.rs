@@ -264,9 +264,6 @@ fn stages_come_in_order() {
             self.0.lock().unwrap().push(stage);
         }
         fn prealloc(&self, _backend: &str, _done: ByteSize, _total: ByteSize) {}
-        fn cancelled(&self) -> bool {
-            false
-        }
     }
     use OpenStage::{Bound, Hinted, Mapped, PreallocHalf, Preallocated, Verified};
     let mut asked = spec(BackendKind::Ram, 64);

@@ -1,0 +1,133 @@
+//! Providing pages before the guest starts: of all backends at once, while others look at them, and may stop it.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use super::fill::PreallocListener;
+use super::open::{check_effective, check_placed};
+use super::refusal::prealloc_error;
+use super::{OpenBackend, Opened, PreallocState, RamError};
+use crate::backend::{OpenObserver, OpenStage, Prealloc};
+use crate::prealloc::{self, Failure, Job};
+use crate::size::ByteSize;
+
+/// The last part of what backends need for a start, after which they are as they were asked for. It may run in a thread of its
+/// own.
+///
+/// It counts as running from the moment when this is made; one that is dropped without having run was cancelled.
+#[derive(Debug)]
+pub struct Population {
+    /// Those with [`Prealloc::On`].
+    wanted: Vec<Arc<Opened>>,
+    aborted: AtomicBool,
+}
+
+impl Population {
+    /// Of these backends, which were mapped. `listener` is told of each preallocation that ends.
+    pub fn new<'a>(
+        backends: impl IntoIterator<Item = &'a OpenBackend>,
+        listener: Option<&PreallocListener>,
+    ) -> Self {
+        let backends = backends.into_iter().map(|backend| &backend.opened);
+        let wanted = backends.filter(|opened| opened.spec().prealloc == Prealloc::On);
+        let wanted: Vec<_> = wanted.map(Arc::clone).collect();
+        for opened in &wanted {
+            opened.filling.begin(listener);
+        }
+        Self {
+            wanted,
+            aborted: AtomicBool::new(false),
+        }
+    }
+
+    /// Whether there is nothing to fill, so that [`Population::run`] takes no time.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.wanted.is_empty()
+    }
+
+    /// Fills them, and checks that they are as they were asked for. One that is cancelled ([`OpenBackend::cancel_fill`]) stays as
+    /// it is then, and the others go on.
+    ///
+    /// # Errors
+    /// [`RamError`] when a page cannot be had, or lies elsewhere and that is not wanted, and after [`Population::abort`].
+    pub fn run(&self, observer: &dyn OpenObserver) -> Result<(), RamError> {
+        self.fill(observer)?;
+        if self.aborted.load(Ordering::SeqCst) {
+            return Err(self.cancelled());
+        }
+        for opened in &self.wanted {
+            let state = filled(opened)?;
+            observer.stage(&opened.spec().id, OpenStage::Verified);
+            opened.end_filling(state);
+        }
+        Ok(())
+    }
+
+    /// The start shall come to nothing: [`Population::run`] fails soon, if it is not over.
+    pub fn abort(&self) {
+        self.aborted.store(true, Ordering::SeqCst);
+        let wanted = self.wanted.iter();
+        wanted.for_each(|opened| opened.filling.meter().cancel());
+    }
+
+    fn cancelled(&self) -> RamError {
+        let done = self.wanted.iter().map(|opened| opened.filling.meter().done());
+        let total = self.wanted.iter().map(|opened| opened.mapping.len());
+        RamError::Cancelled {
+            done: ByteSize::from_bytes(done.sum()),
+            total: ByteSize::from_bytes(total.sum()),
+        }
+    }
+
+    fn fill(&self, observer: &dyn OpenObserver) -> Result<(), RamError> {
+        let wanted = self.wanted.iter();
+        let wanted: Vec<_> = wanted.map(|opened| (opened, opened.spec())).collect();
+        let jobs: Vec<Job<'_>> = wanted
+            .iter()
+            .map(|(opened, spec)| Job {
+                id: &spec.id,
+                mapping: &opened.mapping,
+                page: opened.source.page_size(),
+                threads: spec.prealloc_threads,
+                nodes: spec.policy.nodes(),
+                meter: opened.filling.meter(),
+                beside: None,
+            })
+            .collect();
+        prealloc::run(&jobs, observer).map_err(|Failure { job, offset, source }| {
+            let (opened, spec) = &wanted[job];
+            let error = prealloc_error(spec, opened.source.as_ref(), &opened.mapping, offset, source);
+            opened.end_filling(PreallocState::failed(&error));
+            error
+        })
+    }
+}
+
+/// What became of a backend that was filled, or of one whose filling was cancelled.
+fn filled(opened: &Opened) -> Result<PreallocState, RamError> {
+    let spec = opened.spec();
+    let complete = opened.filling.meter().done() >= opened.mapping.len();
+    let effective = opened.read_back().map_err(|source| RamError::ReadBack {
+        id: spec.id.clone(),
+        source,
+    })?;
+    check_effective(&spec, opened.source.as_ref(), &effective, complete)?;
+    let misplaced = check_placed(&spec, &opened.mapping, complete)?;
+    Ok(match (complete, misplaced) {
+        (false, _) => PreallocState::Cancelled,
+        (true, Some(misplaced)) => PreallocState::Misplaced(misplaced.to_string()),
+        (true, None) => PreallocState::Done,
+    })
+}
+
+impl Drop for Population {
+    fn drop(&mut self) {
+        for opened in &self.wanted {
+            opened.filling.end(PreallocState::Cancelled);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;
