@@ -23,8 +23,8 @@ use crate::job::{Job, PROGRAMS};
 /// How long one test program may take, and in a long run.
 const PATIENCE: Duration = Duration::from_secs(420);
 const LONG_PATIENCE: Duration = Duration::from_secs(3600);
-/// The test program that makes and checks images of disks.
-const IMAGES_WANTED_BY: &str = "devices";
+/// The test programs that make and check images of disks.
+const IMAGES_WANTED_BY: [&str; 2] = ["devices", "readme"];
 /// Names of tests that only a long run runs begin with this.
 const LONG: &str = "long_";
 /// With more failures than this in one program, it was not the emulator.
@@ -165,7 +165,8 @@ fn run_one(
     let mut contents = workshop.contents(job, Some(tiny));
     contents.program(&executable.path);
     python::add(&mut contents, &executable.name, &workshop.paths)?;
-    if executable.name.rsplit("::").next() == Some(IMAGES_WANTED_BY) {
+    let program = executable.name.rsplit("::").next().unwrap_or_default();
+    if IMAGES_WANTED_BY.contains(&program) {
         qemu::add_images(&mut contents)?;
     }
 
