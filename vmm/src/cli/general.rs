@@ -60,7 +60,7 @@ pub fn smp(text: &str) -> Result<Topology, ValueError> {
     let topology = topology
         .and_then(|((sockets, cores), threads)| Topology::new(sockets, cores, threads))
         .ok_or(ValueError::Conflict(
-            "-smp: these vCPUs need APIC ids above 254 (sockets, and cores with threads, take a power of two each), which xAPICs do not \
+            "these vCPUs need APIC ids above 254 (sockets, and cores with threads, take a power of two each), which xAPICs do not \
              have; or they are more than 254; use fewer",
         ))?;
     match cpus {
