@@ -22,6 +22,7 @@ use crate::virtio::pci::VirtioPci;
 use crate::virtio::{F_EVENT_IDX, F_VERSION_1};
 
 mod hostile;
+mod network;
 mod storage;
 
 /// A socket's file.
@@ -32,6 +33,16 @@ impl Dial for Socket {
     fn dial(&self) -> io::Result<UnixStream> {
         UnixStream::connect(&self.0)
     }
+}
+
+/// What becomes available within some time.
+fn patiently<T>(what: &str, mut find: impl FnMut() -> Option<T>) -> T {
+    let mut found = None;
+    wait_for(what, || {
+        found = find();
+        found.is_some()
+    });
+    found.unwrap()
 }
 
 fn spec(reconnect: Option<Duration>) -> VhostUserSpec {
