@@ -87,8 +87,9 @@ impl Introduced {
         let stream = dial.dial().map_err(VhostUserError::Connect)?;
         let (link, offer) = Link::open(stream, &spec.kind, spec.queues)?;
         spec.queues = spec.queues.min(offer.queues).min(MAX_QUEUES);
-        if spec.queues == 0 {
-            return Err(VhostUserError::Lacks { what: "a queue" });
+        let (least, what) = spec.kind.least_queues();
+        if spec.queues < least {
+            return Err(VhostUserError::Lacks { what });
         }
         Ok(Introduced {
             spec,

@@ -109,6 +109,14 @@ impl Kind {
         }
     }
 
+    /// Queues without which there is no such device: a card receives and sends.
+    pub(super) fn least_queues(&self) -> (u16, &'static str) {
+        match self {
+            Kind::Blk => (1, "a queue"),
+            Kind::Net { .. } => (2, "the two queues of a network card; is it one?"),
+        }
+    }
+
     /// Whether a request that a daemon took and did not answer must not be forgotten. Frames may be lost.
     pub(super) fn remembers(&self) -> bool {
         matches!(self, Kind::Blk)

@@ -56,20 +56,23 @@ fn answer(request: u32, payload: &[u8]) -> Vec<u8> {
 
 const GET_FEATURES: u32 = 1;
 const GET_PROTOCOL_FEATURES: u32 = 15;
+const GET_QUEUE_NUM: u32 = 17;
 
-fn offers(features: u64) -> VhostUserError {
+/// Why a daemon that offers `features`, and as many queues if it says, is no device of `spec`.
+fn offers(features: u64, queues: Option<u64>, spec: VhostUserSpec) -> VhostUserError {
     let directory = tempfile::tempdir().unwrap();
     let (path, thread) = daemon(directory.path(), move |mut stream| {
         while let Some(number) = request(&mut stream) {
             let value = match number {
                 GET_FEATURES => features,
-                GET_PROTOCOL_FEATURES => 0,
+                GET_PROTOCOL_FEATURES => queues.is_some().into(),
+                GET_QUEUE_NUM => queues.unwrap(),
                 _ => continue,
             };
             stream.write_all(&answer(number, &value.to_le_bytes())).unwrap();
         }
     });
-    let error = Introduced::new(spec(None), Box::new(Socket(path))).unwrap_err();
+    let error = Introduced::new(spec, Box::new(Socket(path))).unwrap_err();
     thread.join().unwrap();
     error
 }
@@ -83,9 +86,12 @@ fn what_is_needed_and_missing_is_named() {
         (PROTOCOL | F_VERSION_1, "EVENT_IDX"),
         (PROTOCOL | F_VERSION_1 | F_EVENT_IDX, "configuration"),
     ] {
-        let error = offers(features).to_string();
+        let error = offers(features, None, spec(None)).to_string();
         assert!(error.contains(missing), "{error}");
     }
+    let all = PROTOCOL | F_VERSION_1 | F_EVENT_IDX;
+    let one = offers(all, Some(1), network::card()).to_string();
+    assert!(one.contains("two queues"), "{one}");
 }
 
 proptest! {

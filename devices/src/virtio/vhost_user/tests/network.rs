@@ -118,7 +118,7 @@ fn daemon(path: &Path) -> (mpsc::Receiver<ShutdownHandle>, thread::JoinHandle<()
     (end, thread)
 }
 
-fn card() -> VhostUserSpec {
+pub(super) fn card() -> VhostUserSpec {
     VhostUserSpec {
         id: "net0".into(),
         kind: Kind::Net {
