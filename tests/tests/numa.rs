@@ -130,7 +130,7 @@ fn pages_elsewhere_are_an_error_or_told() -> Result<()> {
     let vm = launch("off")?;
     let mut qmp = vm.qmp()?;
     let warning = format!("ballast: warning: {said}{RAM} MiB too much on node 0\n");
-    assert!(vm.errors.text().contains(&warning), "{}", vm.errors.text());
+    vm.errors.wait_for(&warning, 0, END)?;
     let report = qmp.command("x-ballast-query-memory", Value::Null)?["backends"][0].take();
     assert_eq!(report["misplaced"], RAM_BYTES);
     let told = qmp.wait_event("x-ballast-MEMORY_MISPLACED", END)?["data"].take();
