@@ -6,7 +6,7 @@ use std::io;
 use crate::backend::{Backend, BackendSpec, Lock, Thp};
 use crate::mapping::Mapping;
 use crate::policy;
-use crate::proc;
+use crate::proc::{self, Smaps};
 use crate::residency;
 use crate::size::{ByteSize, PageSize};
 
@@ -69,6 +69,15 @@ impl Effective {
             dump: !smaps.flag("dd"),
             policy: numa.map_or_else(|| "default".to_owned(), |numa| policy::read_back(&numa)),
         })
+    }
+
+    /// The same with the advice of `smaps`, which is newer.
+    pub(crate) fn with_advice(&self, smaps: &Smaps) -> Self {
+        Self {
+            merge: smaps.flag("mg"),
+            dump: !smaps.flag("dd"),
+            ..self.clone()
+        }
     }
 
     /// One line: what took effect, and behind it what was asked where that differs.

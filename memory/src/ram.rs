@@ -28,6 +28,7 @@ use crate::given::Given;
 use crate::host::hugepages::Pool;
 use crate::mapping::{Advice, Mapping, Span};
 use crate::partial::Partial;
+use crate::proc;
 use crate::range::GuestRange;
 use crate::region::Region;
 use crate::release::{Reason, Releaser};
@@ -97,6 +98,14 @@ impl Opened {
         let effective = Arc::new(Effective::read(self.source.as_ref(), &self.mapping)?);
         *self.effective.lock().unwrap_or_else(PoisonError::into_inner) = Arc::clone(&effective);
         Ok(effective)
+    }
+
+    /// Reads what advice is in effect now, which costs one walk of all pages; all else would cost another one.
+    fn read_back_advice(&self) -> io::Result<Arc<Effective>> {
+        let smaps = proc::smaps(&self.mapping)?;
+        let mut effective = self.effective.lock().unwrap_or_else(PoisonError::into_inner);
+        *effective = Arc::new(effective.with_advice(&smaps));
+        Ok(Arc::clone(&effective))
     }
 }
 

@@ -135,10 +135,8 @@ impl OpenBackend {
         holds: impl FnOnce(&Effective) -> bool,
     ) -> Result<(), ChangeError> {
         let id = || spec.id.clone();
-        let effective = self
-            .opened
-            .read_back()
-            .map_err(|source| ChangeError::ReadBack { id: id(), source })?;
+        let read = self.opened.read_back_advice();
+        let effective = read.map_err(|source| ChangeError::ReadBack { id: id(), source })?;
         if !holds(&effective) {
             return Err(ChangeError::NotEffective { id: id(), property });
         }
