@@ -21,6 +21,7 @@ pub mod host;
 pub mod image;
 pub mod keys;
 pub mod kvm;
+pub mod log;
 pub mod machine;
 pub mod misplaced;
 pub mod news;

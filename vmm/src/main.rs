@@ -1,12 +1,8 @@
 //! The program `ballast`. Exit codes: 0 the guest ended, 1 an error before it started, 2 a failure while it ran.
 
 use std::error::Error;
-use std::io::stderr;
 use std::process::ExitCode;
 
-use tracing_subscriber::filter::{LevelFilter, Targets};
-use tracing_subscriber::layer::SubscriberExt;
-use tracing_subscriber::util::SubscriberInitExt;
 use vmm::cli::{self, Command};
 use vmm::config::Config;
 use vmm::control::Control;
@@ -14,8 +10,10 @@ use vmm::doctor::Diagnosis;
 use vmm::event_loop::MainLoop;
 use vmm::host::bus_error::BusErrors;
 use vmm::host::daemon::{self, Daemon, Side};
+use vmm::host::footprint;
 use vmm::host::pid_file::PidFile;
 use vmm::host::signals::EndingSignals;
+use vmm::log;
 use vmm::machine::{Machine, Outcome};
 use vmm::news;
 use vmm::stage::{Freezer, Stage};
@@ -27,6 +25,7 @@ const NOT_STARTED: u8 = 1;
 const FAILED: u8 = 2;
 
 fn main() -> ExitCode {
+    footprint::share_heap();
     match cli::parse(std::env::args_os()) {
         Ok(Command::Help(text)) => {
             print!("{text}");
@@ -61,7 +60,7 @@ fn run(args: cli::Args) -> ExitCode {
         Ok(None) => None,
         Err(error) => return report(&error, NOT_STARTED),
     };
-    start_log(config.verbose);
+    log::start(config.verbose);
     for warning in &config.warnings {
         eprintln!("ballast: warning: {warning}");
     }
@@ -100,25 +99,6 @@ fn prepare(config: &Config, daemon: Option<Daemon>) -> Result<MainLoop, Box<dyn 
     Ok(MainLoop::new(
         config, machine, control, receiver, signals, bus_errors, daemon,
     ))
-}
-
-fn start_log(verbose: bool) {
-    let default = if verbose {
-        LevelFilter::INFO
-    } else {
-        LevelFilter::WARN
-    };
-    let asked = std::env::var("BALLAST_LOG").ok();
-    let filter = asked.and_then(|text| text.parse().ok());
-    tracing_subscriber::fmt()
-        .with_max_level(LevelFilter::TRACE)
-        .with_writer(stderr)
-        .with_ansi(false)
-        .without_time()
-        .with_target(false)
-        .finish()
-        .with(filter.unwrap_or_else(|| Targets::new().with_default(default)))
-        .init();
 }
 
 /// Prints an error and everything that caused it, on one line.
