@@ -25,6 +25,7 @@ use crate::absent::Absent;
 use crate::backend::{Backend, BackendSpec, Lack, OpenObserver, Released};
 use crate::effective::Effective;
 use crate::given::Given;
+use crate::host::cgroup;
 use crate::host::hugepages::Pool;
 use crate::mapping::{Advice, Mapping, Span};
 use crate::partial::Partial;
@@ -316,17 +317,34 @@ impl OpenBackend {
         self.opened.source.lack().is_some_and(|lack| lack.is_loss())
     }
 
-    /// Why it cannot supply a page now: its file was cut, its file system is full, its pool is empty. Ordinary memory
-    /// never says so.
+    /// Why it cannot supply a page now: its file was cut, its file system is full, a limit is reached, its pool is empty.
+    /// Ordinary memory never says so.
     #[must_use]
     pub fn lack(&self) -> Option<Lack> {
-        let pool = || self.shortage().filter(|pool| pool.free == 0);
-        let lack = (self.opened.source.lack()).or_else(|| pool().map(Lack::Pool))?;
-        // With all its huge pages reserved there is one for each, though the last may take long to clear.
-        let reserved = self.page_size().is_huge()
-            && self.effective().reserve
-            && !self.opened.gave_back.load(Ordering::Relaxed);
-        (!reserved || matches!(lack, Lack::Cut(_))).then_some(lack)
+        let page = self.page_size();
+        // With all its huge pages reserved there is one for each, though the last may take long to clear. Its control group is
+        // asked all the same.
+        let reserved =
+            page.is_huge() && self.effective().reserve && !self.opened.gave_back.load(Ordering::Relaxed);
+        let file = self.opened.source.lack();
+        let file = file.filter(|lack| !reserved || matches!(lack, Lack::Cut(_)));
+        let limit = || {
+            let limit = if reserved {
+                cgroup::huge_pages_in_use(page)
+            } else {
+                cgroup::huge_pages(page)
+            };
+            limit.filter(|limit| limit.left() < page.size() && !self.has_all_but_one())
+        };
+        let pool = || self.shortage().filter(|pool| !reserved && pool.free == 0);
+        file.or_else(|| limit().map(Lack::Limit))
+            .or_else(|| pool().map(Lack::Pool))
+    }
+
+    /// Whether the host holds all its pages, or all but one that may take long to clear.
+    fn has_all_but_one(&self) -> bool {
+        let held = self.resident().unwrap_or_default();
+        held.bytes() + self.page_size().bytes() >= self.spec().size.bytes()
     }
 
     /// Somebody knows that data of the guest was lost, and goes on without it.

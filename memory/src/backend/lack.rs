@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use crate::host::cgroup::Limit;
 use crate::host::hugepages::Pool;
 use crate::size::ByteSize;
 
@@ -10,6 +11,8 @@ use crate::size::ByteSize;
 pub enum Lack {
     /// The file behind it is too short.
     Cut(Cut),
+    /// A limit of a control group is reached, whatever the pool has.
+    Limit(Limit),
     /// The pool of huge pages is empty.
     Pool(Pool),
     /// The file system is full: what it has left.
@@ -22,6 +25,7 @@ impl Lack {
     pub fn as_str(&self) -> &'static str {
         match self {
             Self::Cut(_) => "file-cut",
+            Self::Limit(_) => "cgroup-limit",
             Self::Pool(_) => "pool-empty",
             Self::Full(_) => "file-system-full",
         }
@@ -38,6 +42,7 @@ impl fmt::Display for Lack {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Cut(cut) => cut.fmt(f),
+            Self::Limit(limit) => limit.fmt(f),
             Self::Pool(pool) => pool.fmt(f),
             Self::Full(left) => write!(f, "{left} left in its file system"),
         }

@@ -43,12 +43,22 @@ impl fmt::Display for Limit {
     }
 }
 
+/// What of the pages of a pool a limit is for, as its file is called.
+const IN_USE: &str = "";
+const RESERVED: &str = ".rsvd";
+
 /// Of the limits for pages of this size that this process is under, that which leaves least: for pages in use
 /// (`hugetlb.2MB.max`) and for reservations (`hugetlb.2MB.rsvd.max`), of its own group and of those around it. `None` without
 /// any.
 #[must_use]
 pub fn huge_pages(page: PageSize) -> Option<Limit> {
-    tightest_pool(&Groups::of("hugetlb"), page)
+    tightest_pool(&Groups::of("hugetlb"), page, &[IN_USE, RESERVED])
+}
+
+/// The same for pages in use alone: what a page has to be within that was reserved before.
+#[must_use]
+pub fn huge_pages_in_use(page: PageSize) -> Option<Limit> {
+    tightest_pool(&Groups::of("hugetlb"), page, &[IN_USE])
 }
 
 /// Of the limits for memory that is not of a huge page pool (`memory.max`), that which leaves least, as
@@ -129,22 +139,24 @@ pub(super) fn effective(name: &str) -> Option<(PathBuf, String)> {
     Groups::of("cpuset").paths.into_iter().find_map(read)
 }
 
-fn tightest_pool(groups: &Groups, page: PageSize) -> Option<Limit> {
+fn tightest_pool(groups: &Groups, page: PageSize, kinds: &[&str]) -> Option<Limit> {
     let size = match page {
         PageSize::HUGE_2M => "2MB",
         PageSize::HUGE_1G => "1GB",
         _ => return None,
     };
-    let names = ["", ".rsvd"].map(|kind| format!("hugetlb.{size}{kind}"));
-    tightest(groups, &[&names[0], &names[1]])
+    let names: Vec<String> = (kinds.iter())
+        .map(|kind| format!("hugetlb.{size}{kind}"))
+        .collect();
+    tightest(groups, &names)
 }
 
-fn tightest(groups: &Groups, names: &[&str]) -> Option<Limit> {
+fn tightest(groups: &Groups, names: &[impl AsRef<str>]) -> Option<Limit> {
     let pairs = groups
         .paths
         .iter()
         .flat_map(|group| names.iter().map(move |name| (group, name)));
-    let limits = pairs.filter_map(|(group, name)| limit(groups.version, group, name));
+    let limits = pairs.filter_map(|(group, name)| limit(groups.version, group, name.as_ref()));
     limits.min_by_key(Limit::left)
 }
 

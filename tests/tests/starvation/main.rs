@@ -1,6 +1,7 @@
 //! Memory that the host cannot supply at run time stops the guest with a message, and nothing is lost; what is lost, or
 //! broken, is told.
 
+use std::fs;
 use std::path::Path;
 use std::process::{ChildStdin, Command};
 use std::thread::{self, JoinHandle};
@@ -8,6 +9,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 use tests::harness::agent::Agent;
+use tests::harness::group::Group;
 use tests::harness::hugepages::Pool;
 use tests::harness::qmp::Qmp;
 use tests::harness::vm::Launch;
@@ -85,8 +87,10 @@ fn starved(qmp: &mut Qmp, cause: &str) -> Result<Value> {
 fn huge_pages_that_run_out_stop_the_guest() -> Result<()> {
     let elsewhere = OTHER.set(ELSEWHERE)?;
     let small = OWN.set(FEW)?;
-    let mut vm = launch().qmp().start()?;
+    let group = Group::new("hugetlb")?;
+    let mut vm = launch().arg("-S").qmp().under(&group.enter()).start()?;
     let mut qmp = vm.qmp()?;
+    a_limit_stops_the_kernel(&mut qmp, &group)?;
     let mut agent = vm.boot()?;
     note_log(&mut agent)?;
     let filling = fill(agent);
@@ -123,6 +127,25 @@ fn huge_pages_that_run_out_stop_the_guest() -> Result<()> {
 
     a_guest_that_nobody_watches_ends()?;
     drop((small, elsewhere));
+    Ok(())
+}
+
+/// The pool has pages, of which the control group gets no more. A kernel that has not yet switched interrupts on shows it: KVM
+/// takes the page in the vCPU's thread then.
+fn a_limit_stops_the_kernel(qmp: &mut Qmp, group: &Group) -> Result<()> {
+    const LIMIT: &str = "hugetlb.2MB.max";
+    let current = group.file("hugetlb.2MB.current");
+    let used = fs::read_to_string(&current).map_err(Error::file("read", &current))?;
+    group.set(LIMIT, used.trim())?;
+    qmp.command("cont", Value::Null)?;
+    let data = starved(qmp, "cgroup-limit")?;
+    assert!(OWN.pages()?.free > 0);
+    let message = data["message"].as_str().unwrap_or_default();
+    let limit = group.file(LIMIT);
+    let text = format!(" left by {}", limit.display());
+    assert!(message.contains(&text), "{message}");
+    group.limit(LIMIT, None)?;
+    qmp.command("cont", Value::Null)?;
     Ok(())
 }
 

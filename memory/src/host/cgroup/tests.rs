@@ -1,6 +1,7 @@
 use super::*;
 
 const GROUPS: &str = "12:cpu,cpuacct:/other\n0::/guests/one\n";
+const BOTH_KINDS: [&str; 2] = [IN_USE, RESERVED];
 const BOTH: &str = "12:cpu,memory:/guests/one\n0::/other\n";
 
 /// A tree of groups with these files.
@@ -46,15 +47,15 @@ fn the_group_that_leaves_least_counts() {
         ("guests/one/hugetlb.2MB.rsvd.current", "2097152\n"),
     ]);
     let groups = Groups::find(root.path(), GROUPS, "memory");
-    let found = tightest_pool(&groups, PageSize::HUGE_2M).unwrap();
+    let found = tightest_pool(&groups, PageSize::HUGE_2M, &BOTH_KINDS).unwrap();
     assert_eq!((found.left(), found.max), (ByteSize::mib(2), ByteSize::mib(10)));
     let text = found.to_string();
     assert!(
         text.starts_with("2 MiB of 10 MiB left by ") && text.ends_with("guests/hugetlb.2MB.max"),
         "{text}"
     );
-    assert_eq!(tightest_pool(&groups, PageSize::HUGE_1G), None);
-    assert_eq!(tightest_pool(&groups, PageSize::BASE), None);
+    assert_eq!(tightest_pool(&groups, PageSize::HUGE_1G, &BOTH_KINDS), None);
+    assert_eq!(tightest_pool(&groups, PageSize::BASE, &BOTH_KINDS), None);
 }
 
 #[test]
@@ -63,8 +64,10 @@ fn a_limit_for_reservations_counts_too() {
         ("guests/one/hugetlb.1GB.rsvd.max", "1073741824\n"),
         ("guests/one/hugetlb.1GB.rsvd.current", "1073741824\n"),
     ]);
-    let found = tightest_pool(&Groups::find(root.path(), GROUPS, "memory"), PageSize::HUGE_1G).unwrap();
+    let groups = Groups::find(root.path(), GROUPS, "memory");
+    let found = tightest_pool(&groups, PageSize::HUGE_1G, &BOTH_KINDS).unwrap();
     assert_eq!(found.left(), ByteSize::ZERO);
+    assert_eq!(tightest_pool(&groups, PageSize::HUGE_1G, &[IN_USE]), None);
 }
 
 #[test]
@@ -87,7 +90,7 @@ fn caches_are_not_in_the_way() {
 fn without_limits_there_is_none() {
     let root = tree(&[("guests/one/cgroup.procs", "1\n")]);
     let groups = Groups::find(root.path(), GROUPS, "memory");
-    assert_eq!(tightest_pool(&groups, PageSize::HUGE_2M), None);
+    assert_eq!(tightest_pool(&groups, PageSize::HUGE_2M, &BOTH_KINDS), None);
     assert_eq!(tightest_memory(&groups), None);
 }
 
