@@ -18,6 +18,7 @@ pub mod pvpanic;
 pub mod serial;
 #[cfg(any(test, feature = "testing"))]
 pub mod testing;
+pub mod typed;
 pub mod virtio;
 
 pub use action::Action;

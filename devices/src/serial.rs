@@ -1,6 +1,5 @@
 //! The serial console: a 16550 at COM1.
 
-use std::collections::VecDeque;
 use std::fmt;
 use std::io::{self, Write};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -11,6 +10,7 @@ use vmm_sys_util::eventfd::EventFd;
 
 use crate::action::Action;
 use crate::bus::BusDevice;
+use crate::typed::{InputLine, Typed};
 
 /// I/O ports of a 16550.
 pub const SERIAL_PORTS: u64 = 8;
@@ -30,9 +30,6 @@ const POWER_ON: [(u8, u8); 7] = [
 const DATA: u8 = 0;
 const INTERRUPT: u8 = 2;
 
-/// Input bytes kept for a guest that does not read them, beyond the one in the UART.
-const BACKLOG: usize = 4096;
-
 /// Raises the port's interrupt; never blocks and never fails the guest's access.
 struct Irq(EventFd);
 
@@ -49,13 +46,11 @@ struct Uart {
     /// The UART's capacity for input when it has none.
     empty: usize,
     /// Input that is not in the UART yet.
-    backlog: VecDeque<u8>,
-    /// Input was refused, and nobody has been told since that there is room again.
-    refused: bool,
+    typed: Typed,
 }
 
 impl Uart {
-    /// Moves the next byte of the backlog into the UART when the guest has read the last.
+    /// Moves the next typed byte into the UART when the guest has read the last.
     ///
     /// One at a time, since the crate tells of data when it comes and never of data that is still there: a driver that stops
     /// in the middle, as Linux's does after 256 bytes, would not hear of the rest.
@@ -63,19 +58,19 @@ impl Uart {
         if self.serial.fifo_capacity() < self.empty {
             return;
         }
-        let Some(byte) = self.backlog.front() else {
+        let Some(byte) = self.typed.first() else {
             return;
         };
-        match self.serial.enqueue_raw_bytes(&[*byte]) {
+        match self.serial.enqueue_raw_bytes(&[byte]) {
             // It has the byte also where the interrupt could not be raised, which only a full counter of interrupts can cause.
-            Ok(1..) | Err(vm_superio::serial::Error::Trigger(_)) => drop(self.backlog.pop_front()),
+            Ok(1..) | Err(vm_superio::serial::Error::Trigger(_)) => drop(self.typed.take(1)),
             // Loopback: try at the next access.
             Ok(0) | Err(_) => {}
         }
     }
 }
 
-/// A 16550 UART, whose output goes to a writer and whose input comes from [`SerialPort::input`].
+/// A 16550 UART, whose output goes to a writer and whose input comes from [`InputLine::input`].
 pub struct SerialPort {
     uart: Mutex<Uart>,
     room: EventFd,
@@ -84,7 +79,7 @@ pub struct SerialPort {
 impl fmt::Debug for SerialPort {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("SerialPort")
-            .field("backlog", &self.lock().backlog.len())
+            .field("typed", &self.lock().typed.len())
             .finish_non_exhaustive()
     }
 }
@@ -101,33 +96,12 @@ impl SerialPort {
         let uart = Uart {
             empty: serial.fifo_capacity(),
             serial,
-            backlog: VecDeque::new(),
-            refused: false,
+            typed: Typed::default(),
         };
         Ok(SerialPort {
             uart: Mutex::new(uart),
             room: EventFd::new(vmm_sys_util::eventfd::EFD_NONBLOCK)?,
         })
-    }
-
-    /// Queues `bytes` as input, and returns how many of them there was room for.
-    ///
-    /// A caller that gets less than it gave stops reading its source until [`SerialPort::room`] becomes readable.
-    #[must_use = "the rest has to be given again later"]
-    pub fn input(&self, bytes: &[u8]) -> usize {
-        let mut uart = self.lock();
-        uart.pump();
-        let taken = bytes.len().min(BACKLOG - uart.backlog.len().min(BACKLOG));
-        uart.backlog.extend(&bytes[..taken]);
-        uart.refused = taken < bytes.len();
-        uart.pump();
-        taken
-    }
-
-    /// Becomes readable when there is room for input after some was refused. The reader clears it.
-    #[must_use]
-    pub fn room(&self) -> &EventFd {
-        &self.room
     }
 
     fn lock(&self) -> MutexGuard<'_, Uart> {
@@ -136,11 +110,24 @@ impl SerialPort {
 
     fn after_access(&self, uart: &mut Uart) {
         uart.pump();
-        if uart.refused && uart.backlog.len() < BACKLOG / 2 {
-            uart.refused = false;
+        if uart.typed.has_room_again() {
             // A full counter is as readable as any other.
             let _ = self.room.write(1);
         }
+    }
+}
+
+impl InputLine for SerialPort {
+    fn input(&self, bytes: &[u8]) -> usize {
+        let mut uart = self.lock();
+        uart.pump();
+        let taken = uart.typed.push(bytes);
+        uart.pump();
+        taken
+    }
+
+    fn room(&self) -> &EventFd {
+        &self.room
     }
 }
 

@@ -16,6 +16,7 @@ use vmm_sys_util::eventfd::EventFd;
 pub mod balloon;
 pub mod blk;
 pub(crate) mod common;
+pub mod console;
 mod device_config;
 pub mod net;
 pub mod outside;
@@ -93,6 +94,12 @@ pub trait VirtioDevice: Send + fmt::Debug {
     /// The device, where another process serves its rings; constant.
     fn outside(&mut self) -> Option<&mut dyn Outside> {
         None
+    }
+
+    /// Queues whose driver does nothing but look until the device has taken its buffer; constant. Kicks of these are exits of the
+    /// guest, which last until the worker has had its turn, but not long.
+    fn awaited(&self) -> &[u16] {
+        &[]
     }
 
     /// When the device wants to be called although nothing happens; asked after everything that the worker does.

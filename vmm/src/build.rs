@@ -1,7 +1,7 @@
 //! From a [`Config`] to the parts of a machine, in the order in which things depend on each other.
 
-use std::fs::{self, File};
-use std::io::{self, Write};
+use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -11,6 +11,7 @@ use devices::fault::Faults;
 use devices::pci::{CONFIG_PORT, CONFIG_PORTS, PciError, PciRoot};
 use devices::power::{KEYBOARD_PORT, KeyboardReset, POWER_PORTS, Power};
 use devices::serial::{SERIAL_PORTS, SerialPort};
+use devices::typed::InputLine;
 use devices::virtio::balloon::{Balloon, BalloonError, BalloonHandle, Reporting};
 use devices::virtio::vhost_user::VhostUserHandle;
 use memory::layout;
@@ -19,9 +20,9 @@ use memory::region::Region;
 use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 
 use self::power_on::PowerOn;
-use self::slots::{OpenError, Slots};
+use self::slots::{Made, OpenError, Slots};
 use crate::budget;
-use crate::config::{Config, NumaSpec, SerialSpec};
+use crate::config::{Config, NumaSpec};
 use crate::control::block_report::Disk;
 use crate::image::ImageError;
 use crate::kvm::cpuid::{self, Processors};
@@ -35,6 +36,7 @@ use crate::platform::Platform;
 use crate::progress::Progress;
 use crate::stage::{Freezer, Stage};
 
+mod outlets;
 pub mod power_on;
 mod slots;
 
@@ -108,9 +110,9 @@ pub enum Error {
     /// Two devices claim the same addresses: a bug of ours.
     #[error(transparent)]
     Bus(#[from] BusError),
-    /// The file of `-serial file:` cannot be written.
-    #[error("cannot open {} for the serial output", path.display())]
-    SerialFile {
+    /// The file of `-serial file:` or `-chardev file` cannot be written.
+    #[error("cannot open {} for the guest's output", path.display())]
+    OutputFile {
         /// Its path.
         path: PathBuf,
         /// The system's answer.
@@ -137,8 +139,6 @@ pub struct Parts {
     pub power_on: Arc<PowerOn>,
     /// What the guest did wrong.
     pub faults: Arc<Faults>,
-    /// COM1.
-    pub serial: Arc<SerialPort>,
     /// The ACPI power registers.
     pub power: Arc<Power>,
     /// Control of the balloon, if there is one.
@@ -147,6 +147,8 @@ pub struct Parts {
     pub disks: Vec<Disk>,
     /// Its devices that daemons serve.
     pub daemons: Vec<VhostUserHandle>,
+    /// What gets that which is typed.
+    pub typing: Arc<dyn InputLine>,
 }
 
 /// Makes everything but the vCPUs. Memory is mapped, and nobody may touch it yet.
@@ -171,12 +173,12 @@ pub fn parts(config: &Config, news: &NewsSender, freezer: Freezer) -> Result<Par
     if let Some(warning) = budget::check(config, phys_bits)? {
         eprintln!("ballast: warning: {warning}");
     }
-    let output = serial_output(&config.serial)?;
+    let output = outlets::serial(&config.serial)?;
     kick::install_handler().map_err(Error::Handler)?;
 
     slots::check_shared(config)?;
-    let mut disks = Vec::new();
-    let make = |spec| slots::make(spec, &mut disks);
+    let mut made = Made::default();
+    let make = |spec| slots::make(spec, &mut made);
     let devices = config.devices.iter().map(make).collect::<Result<Vec<_>, _>>()?;
     let ram = Ram::map(config.backends.clone(), &Progress::new(freezer))?;
     report_backends(&ram, config);
@@ -237,15 +239,16 @@ pub fn parts(config: &Config, news: &NewsSender, freezer: Freezer) -> Result<Par
         platform,
         processors,
     };
+    let typing = made.console.unwrap_or(serial);
     Ok(Parts {
         ram,
         power_on: Arc::new(power_on),
         faults,
-        serial,
         power,
         balloon,
-        disks,
+        disks: made.disks,
         daemons,
+        typing,
     })
 }
 
@@ -260,20 +263,6 @@ fn guest_numa(numa: &NumaSpec, ram: &Ram) -> GuestNuma {
         memory: ram.regions().iter().filter_map(piece).collect(),
         distances: numa.distances.clone(),
     }
-}
-
-fn serial_output(spec: &SerialSpec) -> Result<Box<dyn Write + Send>, Error> {
-    Ok(match spec {
-        SerialSpec::Stdio => Box::new(io::stdout()),
-        SerialSpec::None => Box::new(io::sink()),
-        SerialSpec::File(path) => {
-            let file = File::create(path).map_err(|source| Error::SerialFile {
-                path: path.clone(),
-                source,
-            })?;
-            Box::new(file)
-        }
-    })
 }
 
 /// A word that is no directory is more likely a slip than the wish for a new file, which `-mem-path` makes with QEMU.

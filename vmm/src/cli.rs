@@ -28,6 +28,7 @@ use crate::topology::Topology;
 
 pub mod channel;
 pub mod chardev;
+pub mod console;
 pub mod cpu;
 pub mod device;
 pub mod disk;
@@ -199,8 +200,8 @@ pub struct Args {
           help_heading = "Devices and control")]
     pub netdev: Vec<NetdevArg>,
 
-    /// The socket of a daemon that serves a device (vhost-user). Repeatable; default: none
-    #[arg(long, value_name = "socket,id=ID,path=PATH,…", value_parser = chardev::chardev,
+    /// What a console is connected to, or the socket of a daemon that serves a device (vhost-user). Repeatable; default: none
+    #[arg(long, value_name = "stdio|file|null|socket,id=ID,…", value_parser = chardev::chardev,
           help_heading = "Devices and control")]
     pub chardev: Vec<ChardevArg>,
 
@@ -214,7 +215,8 @@ pub struct Args {
     pub nographic: bool,
 
     /// Where the first serial port goes: stdio, mon:stdio (shared with the monitor: Ctrl-A H says how), none, or file:PATH
-    /// (,, in PATH is a comma); default: stdio, or none where the monitor has stdio
+    /// (,, in PATH is a comma); default: stdio, or none where the monitor or a
+    /// console has stdio
     #[arg(long, value_name = "stdio|mon:stdio|none|file:PATH", value_parser = channel::serial, help_heading = "Devices and control")]
     pub serial: Vec<SerialArg>,
 

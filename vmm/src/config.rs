@@ -19,6 +19,7 @@ use crate::machine::VcpuPlace;
 use crate::topology::Topology;
 
 pub use self::balloon::BalloonMismatch;
+pub use self::console_plan::{ConsoleError, ConsoleSpec};
 pub use self::device_plan::{DeviceError, DeviceSpec, Drive, Source};
 pub use self::memory_plan::{BackendDefaults, MemoryError};
 pub use self::net_plan::NetworkError;
@@ -26,6 +27,7 @@ pub use self::numa_plan::NumaError;
 pub use self::vhost_user_plan::{Chardev, ChardevError};
 
 mod balloon;
+mod console_plan;
 mod device_plan;
 mod memory_plan;
 mod net_plan;
@@ -66,16 +68,21 @@ pub enum Error {
         /// What there is one of.
         what: &'static str,
     },
-    /// Serial port and monitor both want the terminal.
-    #[error("-serial stdio and -monitor stdio cannot share the terminal; give one of them another place")]
-    StdioTwice,
+    /// Two want the terminal.
+    #[error("{first} and {second} cannot share the terminal; give one of them another place")]
+    StdioTwice {
+        /// One option.
+        first: &'static str,
+        /// Another.
+        second: &'static str,
+    },
     /// The monitor is to be at two places.
     #[error(
         "-serial mon:stdio has the monitor on the terminal, and -monitor elsewhere; -serial stdio leaves it there"
     )]
     SharedAlone,
     /// The terminal is left, and something is to be on it.
-    #[error("-daemonize leaves the terminal, and {option} stdio is on it; give it another place")]
+    #[error("-daemonize leaves the terminal, and {option} is on it; give it another place")]
     DaemonStdio {
         /// The option.
         option: &'static str,
@@ -88,7 +95,7 @@ pub enum Error {
     },
 }
 
-/// Where the guest's serial port goes.
+/// Where the guest's serial port goes, or a console of it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SerialSpec {
     /// The terminal.
@@ -97,6 +104,16 @@ pub enum SerialSpec {
     None,
     /// A file, which is emptied first.
     File(PathBuf),
+}
+
+impl From<SerialArg> for SerialSpec {
+    fn from(place: SerialArg) -> Self {
+        match place {
+            SerialArg::Stdio | SerialArg::Shared => SerialSpec::Stdio,
+            SerialArg::None => SerialSpec::None,
+            SerialArg::File(path) => SerialSpec::File(path),
+        }
+    }
 }
 
 /// Where the monitor for people is.
@@ -218,26 +235,34 @@ impl Config {
             false => serial,
         };
         let monitor = match (monitor, &serial) {
-            (Some(MonitorArg::Stdio), Some(SerialArg::Stdio)) => return Err(Error::StdioTwice),
             (None | Some(MonitorArg::Stdio), Some(SerialArg::Shared)) => MonitorSpec::Shared,
             (Some(_), Some(SerialArg::Shared)) => return Err(Error::SharedAlone),
             (None | Some(MonitorArg::None), _) => MonitorSpec::None,
             (Some(MonitorArg::Stdio), _) => MonitorSpec::Stdio,
             (Some(MonitorArg::Unix(path)), _) => MonitorSpec::Unix(path),
         };
-        let serial = match (serial, &monitor) {
-            (Some(SerialArg::None), _) | (None, MonitorSpec::Stdio) => SerialSpec::None,
-            (None, _) if args.daemonize => SerialSpec::None,
-            (Some(SerialArg::File(path)), _) => SerialSpec::File(path),
-            (Some(SerialArg::Stdio | SerialArg::Shared) | None, _) => SerialSpec::Stdio,
-        };
-        let on_terminal = [
-            ("-serial", serial == SerialSpec::Stdio),
-            ("-monitor", monitor == MonitorSpec::Stdio),
-        ];
-        if let Some((option, _)) = on_terminal.iter().find(|(_, is)| *is && args.daemonize) {
+        let terminal: Vec<_> = [
+            (
+                "-serial stdio",
+                matches!(serial, Some(SerialArg::Stdio | SerialArg::Shared)),
+            ),
+            ("-monitor stdio", monitor == MonitorSpec::Stdio),
+            ("-chardev stdio", devices.has_stdio()),
+        ]
+        .into_iter()
+        .filter_map(|(option, wants)| wants.then_some(option))
+        .collect();
+        if let [first, second, ..] = terminal[..] {
+            return Err(Error::StdioTwice { first, second });
+        }
+        if let (true, [option]) = (args.daemonize, &terminal[..]) {
             return Err(Error::DaemonStdio { option });
         }
+        let serial = match serial {
+            None if terminal.is_empty() && !args.daemonize => SerialSpec::Stdio,
+            None => SerialSpec::None,
+            Some(place) => place.into(),
+        };
         let qmp: Vec<_> = args
             .qmp
             .into_iter()
@@ -293,6 +318,11 @@ impl Config {
             verbose: args.verbose,
             warnings,
         })
+    }
+
+    /// Whether the guest has the terminal.
+    pub fn guest_has_stdio(&self) -> bool {
+        self.serial == SerialSpec::Stdio || self.devices.iter().any(DeviceSpec::has_stdio)
     }
 
     /// Where a vCPU is in the guest.

@@ -8,7 +8,7 @@ use event_manager::{EventManager, EventOps, Events, MutEventSubscriber, Subscrib
 use rustix::io::Errno;
 use vmm_sys_util::epoll::EventSet;
 
-use crate::config::{Config, MonitorSpec, SerialSpec};
+use crate::config::{Config, MonitorSpec};
 use crate::control::Control;
 use crate::host::bus_error::BusErrors;
 use crate::host::daemon::Daemon;
@@ -44,7 +44,7 @@ enum Source {
     News,
     Signals,
     BusError,
-    SerialRoom,
+    TypingRoom,
     Stdin,
 }
 
@@ -52,7 +52,7 @@ enum Source {
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum StdinUser {
     Nobody,
-    Serial,
+    Guest,
     Monitor,
     Both(Keys),
 }
@@ -66,7 +66,7 @@ pub struct MainLoop {
     signals: EndingSignals,
     bus_errors: BusErrors,
     stdin: StdinUser,
-    /// Typed, but not yet taken by the serial port.
+    /// Typed, but not yet taken by the guest's device.
     typed: Vec<u8>,
     // Restores the terminal when the loop ends.
     terminal: Option<RawTerminal>,
@@ -94,11 +94,11 @@ impl MainLoop {
         bus_errors: BusErrors,
         daemon: Option<Daemon>,
     ) -> MainLoop {
-        let stdin = match (&config.serial, &config.monitor) {
-            (_, MonitorSpec::Shared) => StdinUser::Both(Keys::default()),
-            (SerialSpec::Stdio, _) => StdinUser::Serial,
-            (_, MonitorSpec::Stdio) => StdinUser::Monitor,
-            _ => StdinUser::Nobody,
+        let stdin = match &config.monitor {
+            MonitorSpec::Shared => StdinUser::Both(Keys::default()),
+            _ if config.guest_has_stdio() => StdinUser::Guest,
+            MonitorSpec::Stdio => StdinUser::Monitor,
+            MonitorSpec::None | MonitorSpec::Unix(_) => StdinUser::Nobody,
         };
         MainLoop {
             machine,
@@ -119,7 +119,7 @@ impl MainLoop {
         self.started = true;
         self.machine.started();
         self.terminal = match self.stdin {
-            StdinUser::Serial => RawTerminal::new(true).map_err(Error::Terminal)?,
+            StdinUser::Guest => RawTerminal::new(true).map_err(Error::Terminal)?,
             StdinUser::Both(_) => RawTerminal::new(false).map_err(Error::Terminal)?,
             StdinUser::Monitor | StdinUser::Nobody => None,
         };
@@ -181,8 +181,8 @@ impl MainLoop {
                     let typed = keys.typed(&chunk[..length]);
                     typed.into_iter().for_each(|typed| self.shared_input(&typed));
                 }
-                StdinUser::Serial => {
-                    let taken = self.machine.serial().input(&chunk[..length]);
+                StdinUser::Guest => {
+                    let taken = self.machine.typing().input(&chunk[..length]);
                     if taken < length {
                         self.typed.extend_from_slice(&chunk[taken..length]);
                         ignore_stdin(ops);
@@ -204,7 +204,7 @@ impl MainLoop {
     fn shared_input(&mut self, typed: &Typed) {
         match typed {
             Typed::Serial(bytes) => {
-                let taken = self.machine.serial().input(bytes);
+                let taken = self.machine.typing().input(bytes);
                 if taken < bytes.len() {
                     tracing::debug!("{} bytes typed are lost", bytes.len() - taken);
                 }
@@ -217,14 +217,14 @@ impl MainLoop {
         }
     }
 
-    /// The serial port has room again: it gets what is left over, and when all is taken stdin is watched again.
-    fn serial_room(&mut self, ops: &mut EventOps) {
+    /// The guest's device has room again: it gets what is left over, and when all is taken stdin is watched again.
+    fn typing_room(&mut self, ops: &mut EventOps) {
         // A bell that cannot be read was not rung.
-        let _ = self.machine.serial().room().read();
+        let _ = self.machine.typing().room().read();
         if self.typed.is_empty() {
             return;
         }
-        let taken = self.machine.serial().input(&self.typed);
+        let taken = self.machine.typing().input(&self.typed);
         self.typed.drain(..taken);
         if self.typed.is_empty() {
             watch_stdin(ops);
@@ -259,7 +259,7 @@ impl MutEventSubscriber for MainLoop {
                     self.machine.bus_error(error);
                 }
             }
-            source if source == Source::SerialRoom as u32 => self.serial_room(ops),
+            source if source == Source::TypingRoom as u32 => self.typing_room(ops),
             _ => self.read_stdin(ops),
         }
     }
@@ -270,7 +270,7 @@ impl MutEventSubscriber for MainLoop {
             (self.news.wake().as_raw_fd(), Source::News),
             (self.signals.as_fd().as_raw_fd(), Source::Signals),
             (self.bus_errors.wake().as_raw_fd(), Source::BusError),
-            (self.machine.serial().room().as_raw_fd(), Source::SerialRoom),
+            (self.machine.typing().room().as_raw_fd(), Source::TypingRoom),
         ];
         for (fd, source) in sources {
             watch(ops, fd, source);

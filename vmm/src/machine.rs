@@ -6,7 +6,7 @@ use std::io;
 use std::sync::Arc;
 
 use devices::fault::Faults;
-use devices::serial::SerialPort;
+use devices::typed::InputLine;
 use devices::virtio::balloon::{BalloonHandle, BalloonNews};
 use memory::ram::{PreallocListener, PreallocReport, PreallocState, Ram};
 use memory::size::ByteSize;
@@ -385,9 +385,9 @@ impl Machine {
         &self.parts.faults
     }
 
-    /// The guest's serial port, for input.
-    pub fn serial(&self) -> &Arc<SerialPort> {
-        &self.parts.serial
+    /// What of the guest gets that which is typed.
+    pub fn typing(&self) -> &dyn InputLine {
+        &*self.parts.typing
     }
 
     /// Events that happened since the last call, oldest first.

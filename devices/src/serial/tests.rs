@@ -2,6 +2,8 @@ use std::sync::Arc;
 
 use vmm_sys_util::eventfd::EFD_NONBLOCK;
 
+use crate::typed::MOST_TYPED;
+
 use super::*;
 
 const DATA: u64 = 0;
@@ -106,7 +108,7 @@ fn served(port: &SerialPort, irq: &EventFd) -> Vec<u8> {
 fn a_driver_that_reads_a_part_is_told_of_the_rest() {
     let (port, irq) = port(Box::new(io::sink()));
     let _ = port.write(INTERRUPT_ENABLE, &[1]);
-    for len in [1, 63, 64, 65, 255, 256, 257, 300, 319, 320, 321, 1000, BACKLOG] {
+    for len in [1, 63, 64, 65, 255, 256, 257, 300, 319, 320, 321, 1000, MOST_TYPED] {
         let text: Vec<u8> = (0..=250).cycle().take(len).collect();
         assert_eq!(port.input(&text), len);
         assert_eq!(served(&port, &irq), text);
@@ -128,7 +130,7 @@ fn input_is_bounded() {
     let (port, _) = port(Box::new(io::sink()));
     let flood = vec![7; 100_000];
     let taken = port.input(&flood);
-    assert_eq!(taken, BACKLOG);
+    assert_eq!(taken, MOST_TYPED);
     // What moved on into the UART makes room for so much more.
     assert_eq!(port.input(&flood), 1);
     assert_eq!(port.input(&flood), 0);

@@ -23,6 +23,7 @@ use super::worker::Worker;
 mod bar;
 mod layout;
 pub(super) mod shared;
+mod turns;
 
 use layout::{
     BAR_SIZE, Layout, MAX_QUEUES, MAX_VECTORS, MSIX_CONTROL_HIGH, WINDOW_BAR, WINDOW_DATA, WINDOW_LENGTH,
@@ -123,7 +124,9 @@ impl VirtioPci {
 
         let layout = Layout::new(&description, bar, config_len, table);
         let initial = layout.clone();
-        let shared = Shared::new(&description, device.config(), layout, vectors, doorbells, faults);
+        let awaited = device.awaited();
+        let config = device.config();
+        let shared = Shared::new(&description, awaited, config, layout, vectors, doorbells, faults);
         let shared = shared.map_err(|source| Error::CreateEvents {
             id: id.clone(),
             source,
@@ -225,7 +228,8 @@ impl PciFunction for VirtioPci {
             match VirtioPci::window(&registers) {
                 Some((at, length)) => {
                     let value = registers.layout.config.get_u32(window).to_le_bytes();
-                    self.shared.write_bar(&mut registers, at, &value[..length]);
+                    // No way for drivers that are in a hurry.
+                    let _ = self.shared.write_bar(&mut registers, at, &value[..length]);
                 }
                 None => self.shared.faults().count(GuestFault::PciConfig {
                     offset: offset as u64,
@@ -244,7 +248,9 @@ impl PciFunction for VirtioPci {
     }
 
     fn bar_write(&self, offset: u64, data: &[u8]) -> Action {
-        self.shared.write_bar(&mut self.shared.lock(), offset, data);
+        let turn = self.shared.write_bar(&mut self.shared.lock(), offset, data);
+        // Without the lock: the worker needs it. Nothing is wrong when it did not come, the kick is waiting for it.
+        let _ = turn.is_none_or(|turn| self.shared.turns().wait(turn));
         Action::None
     }
 

@@ -134,6 +134,9 @@ impl Worker {
                 woken = true;
                 self.device.handle_event();
             }
+            // Whose kick is on its way, or already here.
+            let turn = self.shared.turns().wanted();
+            woken |= turn.is_some();
             let orders = self.shared.take_orders(&mut self.config);
             if orders.stop {
                 break;
@@ -143,6 +146,9 @@ impl Worker {
                 self.serve();
             }
             self.relay();
+            if let Some(turn) = turn {
+                self.shared.turns().taken(turn);
+            }
             self.shared.publish(self.device.config());
         }
         self.queues.clear();

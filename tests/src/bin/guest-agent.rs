@@ -10,6 +10,7 @@ use std::thread;
 use std::time::Duration;
 
 use rustix::mount::{MountFlags, mount};
+use rustix::stdio::{dup2_stdin, dup2_stdout};
 use rustix::system::{finit_module, uname};
 use rustix::termios::{OptionalActions, tcgetattr, tcsetattr};
 use tests::agent::{MARK, READY, serve::Agent};
@@ -37,6 +38,11 @@ fn main() {
         .status()
         .ok();
     load_modules();
+    if let Some(place) = other_console()
+        && let Err(error) = move_to(&place)
+    {
+        println!("agent: cannot talk on {place}: {error}");
+    }
     if let Err(error) = start_acpid() {
         println!("agent: cannot start acpid: {error}");
     }
@@ -48,6 +54,32 @@ fn main() {
         }
         thread::sleep(Duration::from_millis(100));
     }
+}
+
+/// Where the agent shall be: `agent=/dev/hvc0` among the kernel's words.
+fn other_console() -> Option<String> {
+    let words = fs::read_to_string("/proc/cmdline").ok()?;
+    let place = words
+        .split_whitespace()
+        .find_map(|word| word.strip_prefix("agent="))?;
+    Some(place.to_owned())
+}
+
+/// Makes `place` standard input and output. Its device may still be found, since modules do that beside us.
+fn move_to(place: &str) -> io::Result<()> {
+    let open = || fs::File::options().read(true).write(true).open(place);
+    let mut file = open();
+    for _ in 0..100 {
+        if file.is_ok() {
+            break;
+        }
+        thread::sleep(Duration::from_millis(50));
+        file = open();
+    }
+    let file = file?;
+    dup2_stdin(&file)?;
+    dup2_stdout(&file)?;
+    Ok(())
 }
 
 /// Starts `acpid` and waits until it says that it listens: a button pressed before is lost.

@@ -168,9 +168,10 @@ impl<W: Write> Console<W> {
         patience: Duration,
         parse: impl Fn(&str) -> Option<T>,
     ) -> Result<T> {
+        // Lines come again with each byte after them, and may be many.
+        let mut used = 0;
         let find = |bytes: &[u8]| {
-            let mut used = 0;
-            for line in bytes
+            for line in bytes[used..]
                 .split_inclusive(|byte| *byte == b'\n')
                 .filter(|line| line.ends_with(b"\n"))
             {

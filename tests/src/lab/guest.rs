@@ -12,7 +12,7 @@ use super::stock::Stock;
 use super::{Error, Result, debian, elf, process};
 
 /// Modules that a guest under the stock kernel loads.
-const MODULES: [&str; 9] = [
+const MODULES: [&str; 10] = [
     "virtio_pci",
     "virtio_balloon",
     "pvpanic_pci",
@@ -20,6 +20,7 @@ const MODULES: [&str; 9] = [
     "virtio_rng",
     "virtio_blk",
     "virtio_net",
+    "virtio_console",
     "button",
     "evdev",
 ];

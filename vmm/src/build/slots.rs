@@ -9,8 +9,10 @@ use std::sync::Arc;
 use devices::fault::Faults;
 use devices::pci::PciRoot;
 use devices::pvpanic::PvPanic;
+use devices::typed::InputLine;
 use devices::virtio::VirtioDevice;
 use devices::virtio::blk::Blk;
+use devices::virtio::console::Console;
 use devices::virtio::net::Net;
 use devices::virtio::pci::VirtioPci;
 use devices::virtio::rng::{EntropySource, KernelEntropy, Rng};
@@ -18,10 +20,10 @@ use devices::virtio::vhost_user::{Introduced, VhostUserError, VhostUserHandle};
 use memory::backend;
 use memory::ram::Ram;
 
-use super::{Error, device};
+use super::{Error, device, outlets};
 use crate::chardev::Socket;
 use crate::cli::rng::Entropy;
-use crate::config::{Chardev, Config, DeviceSpec};
+use crate::config::{Chardev, Config, DeviceSpec, SerialSpec};
 use crate::control::block_report::Disk;
 use crate::host::tap::{Tap, TapError};
 use crate::image::{self, Opened};
@@ -142,12 +144,11 @@ pub(super) fn check_shared(config: &Config) -> Result<(), OpenError> {
         .backends
         .iter()
         .find(|backend| !backend::is_shareable(backend));
-    let daemon = config.devices.iter().find_map(|device| match device {
-        DeviceSpec::VhostUser { chardev, .. } => Some(chardev),
-        DeviceSpec::Rng { .. }
-        | DeviceSpec::Blk { .. }
-        | DeviceSpec::Net { .. }
-        | DeviceSpec::PvPanic { .. } => None,
+    let daemon = config.devices.iter().find_map(|device| {
+        let DeviceSpec::VhostUser { chardev, .. } = device else {
+            return None;
+        };
+        Some(chardev)
     });
     match (private, daemon) {
         (Some(private), Some(chardev)) => {
@@ -158,15 +159,23 @@ pub(super) fn check_shared(config: &Config) -> Result<(), OpenError> {
     }
 }
 
-/// Opens what a device needs, and makes it; disks are told to `disks` too.
-pub(super) fn make(spec: &DeviceSpec, disks: &mut Vec<Disk>) -> Result<Ready, Error> {
+/// What others than its bus have to do with a device.
+#[derive(Default)]
+pub(super) struct Made {
+    pub(super) disks: Vec<Disk>,
+    /// A console on the terminal.
+    pub(super) console: Option<Arc<dyn InputLine>>,
+}
+
+/// Opens what a device needs, and makes it.
+pub(super) fn make(spec: &DeviceSpec, made: &mut Made) -> Result<Ready, Error> {
     match spec {
         DeviceSpec::PvPanic { .. } => Ok(Ready::PvPanic),
         DeviceSpec::Blk { spec, drive } => {
             let Opened { image, backing } = image::open(drive)?;
             let size = image.size();
             let (handle, blk) = Blk::new(spec.clone(), image).map_err(device("disk"))?;
-            disks.push(Disk {
+            made.disks.push(Disk {
                 spec: spec.clone(),
                 drive: drive.clone(),
                 size,
@@ -191,6 +200,14 @@ pub(super) fn make(spec: &DeviceSpec, disks: &mut Vec<Disk>) -> Result<Ready, Er
             let introduced = Introduced::new(spec.clone(), Box::new(Socket(chardev.path.clone())));
             let introduced = introduced.map_err(|source| OpenError::daemon(chardev, source))?;
             Ok(Ready::VhostUser(introduced, chardev.clone()))
+        }
+        DeviceSpec::Console(spec) => {
+            let outlet = outlets::console(&spec.to)?;
+            let (handle, console) = Console::new(spec.id.clone(), outlet).map_err(device("console"))?;
+            if spec.to == SerialSpec::Stdio {
+                made.console = Some(Arc::new(handle));
+            }
+            Ok(Ready::Virtio(Box::new(console)))
         }
         DeviceSpec::Rng { spec, source } => {
             let source = open_entropy(&source.entropy)?;

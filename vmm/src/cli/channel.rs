@@ -7,7 +7,7 @@ use super::properties::{Family, MONITOR_SOCKET, QMP_SOCKET};
 use super::value::ValueError;
 
 /// `-serial`.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SerialArg {
     /// The terminal.
     Stdio,

@@ -5,10 +5,11 @@ use std::time::Duration;
 use memory::size::{ByteSize, SizeUnit};
 
 use super::chardev::{self, VhostUserBlkArg};
+use super::console::{self, ConsoleArg, SerialBusArg};
 use super::disk::{self, BlkArg};
 use super::keyval;
 use super::net::{self, NetArg};
-use super::properties::devices::{BALLOON, BLK, PVPANIC, RNG};
+use super::properties::devices::{BALLOON, BLK, CONSOLE, PVPANIC, RNG, SERIAL_BUS};
 use super::properties::net::NET;
 use super::properties::vhost_user::BLK as VHOST_USER_BLK;
 use super::properties::{Family, Properties};
@@ -54,6 +55,10 @@ pub enum DeviceArg {
     VhostUserBlk(VhostUserBlkArg),
     /// `pvpanic-pci`, with its `id=`.
     PvPanic(Option<String>),
+    /// `virtio-serial-pci`.
+    SerialBus(SerialBusArg),
+    /// `virtconsole`.
+    Console(ConsoleArg),
 }
 
 /// A device that there is: its properties, QEMU's other name for it, and what makes an argument of it.
@@ -81,6 +86,12 @@ const DRIVERS: &[Driver] = &[
     }),
     (&PVPANIC, "pvpanic-pci", |properties| {
         properties.id("id").map(DeviceArg::PvPanic)
+    }),
+    (&SERIAL_BUS, "virtio-serial", |properties| {
+        console::bus(properties).map(DeviceArg::SerialBus)
+    }),
+    (&CONSOLE, "virtconsole", |properties| {
+        console::console(properties).map(DeviceArg::Console)
     }),
 ];
 

@@ -59,6 +59,11 @@ pub(super) const EXAMPLES: &[(&str, &str)] = &[
         "ballast run -daemonize -pidfile guest.pid -serial file:console.log -kernel bzImage",
     ),
     (
+        "A console that is faster than a serial port, which gets the kernel's first words only:",
+        "ballast run -kernel bzImage -append console=hvc0 -serial file:early.log -chardev stdio,id=c \
+         -device virtio-serial-pci -device virtconsole,chardev=c",
+    ),
+    (
         "Random numbers of a device, 1 KiB a second at most:",
         "ballast run -kernel bzImage -object rng-random,id=hw,filename=/dev/hwrng \
          -device virtio-rng-pci,rng=hw,max-bytes=1024,period=1000",

@@ -5,7 +5,10 @@ use std::time::Duration;
 
 use ::memory::size::{ByteSize, SizeUnit};
 
-use self::devices::{BALLOON, BLK, DRIVE, PVPANIC, RNG, RNG_BUILTIN, RNG_RANDOM};
+use self::devices::{
+    BALLOON, BLK, CHARDEV_FILE, CHARDEV_NULL, CHARDEV_STDIO, CONSOLE, DRIVE, PVPANIC, RNG, RNG_BUILTIN,
+    RNG_RANDOM, SERIAL_BUS,
+};
 use self::memory::{
     BACKEND_FILE, BACKEND_MEMFD, BACKEND_RAM, MACHINE, NUMA_CPU, NUMA_DIST, NUMA_NODE, OVERCOMMIT, RAM,
 };
@@ -171,6 +174,9 @@ pub const FAMILIES: &[&Family] = &[
     &RNG_RANDOM,
     &RNG_BUILTIN,
     &DRIVE,
+    &CHARDEV_STDIO,
+    &CHARDEV_FILE,
+    &CHARDEV_NULL,
     &BALLOON,
     &RNG,
     &BLK,
@@ -180,6 +186,8 @@ pub const FAMILIES: &[&Family] = &[
     &vhost_user::CHARDEV,
     &NET,
     &PVPANIC,
+    &SERIAL_BUS,
+    &CONSOLE,
     &MONITOR_SOCKET,
     &QMP_SOCKET,
 ];

@@ -15,9 +15,10 @@ use crate::cli::disk::{BlkArg, DriveArg, ImageFormat};
 use crate::cli::object::Object;
 use crate::cli::rng::{Entropy, RngArg, RngObject};
 
+use super::console_plan::{self, ConsoleError, ConsoleSpec};
 use super::net_plan::Networks;
-use super::only;
 use super::vhost_user_plan::{Chardev, Chardevs};
+use super::{SerialSpec, only};
 
 /// Queues of a disk that nobody chose.
 const MOST_QUEUES: u16 = 16;
@@ -67,6 +68,9 @@ pub enum DeviceError {
         /// The id.
         id: String,
     },
+    /// A console that cannot be.
+    #[error(transparent)]
+    Console(#[from] ConsoleError),
 }
 
 /// A device besides the balloon.
@@ -109,6 +113,15 @@ pub enum DeviceSpec {
         /// Its name.
         id: String,
     },
+    /// `virtio-serial-pci` with its `virtconsole`.
+    Console(ConsoleSpec),
+}
+
+impl DeviceSpec {
+    /// Whether it has the terminal.
+    pub fn has_stdio(&self) -> bool {
+        matches!(self, DeviceSpec::Console(console) if console.to == SerialSpec::Stdio)
+    }
 }
 
 /// An image that a disk has.
@@ -139,15 +152,24 @@ pub(super) struct Plan {
     pub(super) devices: Vec<DeviceSpec>,
 }
 
+impl Plan {
+    pub(super) fn has_stdio(&self) -> bool {
+        self.devices.iter().any(DeviceSpec::has_stdio)
+    }
+}
+
 pub(super) fn plan(args: &Args, warnings: &mut Vec<String>) -> Result<Plan, super::Error> {
     if let Some(id) = duplicate(args.object.iter().map(Object::id)) {
         return Err(DeviceError::DuplicateObject { id }.into());
     }
     let mut balloons = Vec::new();
     let mut others = Vec::new();
+    let (mut buses, mut consoles) = (Vec::new(), Vec::new());
     for device in args.device.iter().cloned() {
         match device {
             DeviceArg::Balloon(arg) => balloons.push(arg),
+            DeviceArg::SerialBus(arg) => buses.push(arg),
+            DeviceArg::Console(arg) => consoles.push(arg),
             other @ (DeviceArg::Rng(_)
             | DeviceArg::Blk(_)
             | DeviceArg::Net(_)
@@ -156,7 +178,12 @@ pub(super) fn plan(args: &Args, warnings: &mut Vec<String>) -> Result<Plan, supe
         }
     }
     let balloon = only("-device virtio-balloon-pci", "balloon", balloons)?;
-    let given = (balloon.iter().map(|balloon| balloon.id.as_str())).chain(others.iter().filter_map(id));
+    let given = (balloon.iter().map(|balloon| balloon.id.as_str())).chain(
+        args.device
+            .iter()
+            .filter(|device| !matches!(device, DeviceArg::Balloon(_)))
+            .filter_map(id),
+    );
     let mut taken: HashSet<String> = given.clone().map(str::to_owned).collect();
     if let Some(id) = duplicate(given) {
         return Err(DeviceError::DuplicateDevice { id }.into());
@@ -179,7 +206,7 @@ pub(super) fn plan(args: &Args, warnings: &mut Vec<String>) -> Result<Plan, supe
     let mut devices = Vec::new();
     for other in others {
         match other {
-            DeviceArg::Balloon(_) => {}
+            DeviceArg::Balloon(_) | DeviceArg::SerialBus(_) | DeviceArg::Console(_) => {}
             DeviceArg::Rng(arg) => devices.push(rng(arg, &sources, &mut taken)?),
             DeviceArg::Blk(arg) => devices.push(blk(arg, &drives, queues, &mut taken)?),
             DeviceArg::Net(arg) => devices.push(networks.card(arg, &mut chardevs, &mut taken)?),
@@ -214,6 +241,8 @@ pub(super) fn plan(args: &Args, warnings: &mut Vec<String>) -> Result<Plan, supe
             }
         }
     }
+    let console = console_plan::plan(&buses, &consoles, &args.chardev, &mut taken, warnings)?;
+    devices.extend(console.map(DeviceSpec::Console));
     Ok(Plan { balloon, devices })
 }
 
@@ -225,6 +254,8 @@ fn id(device: &DeviceArg) -> Option<&str> {
         DeviceArg::Net(arg) => arg.id.as_deref(),
         DeviceArg::VhostUserBlk(arg) => arg.id.as_deref(),
         DeviceArg::PvPanic(id) => id.as_deref(),
+        DeviceArg::SerialBus(arg) => arg.id.as_deref(),
+        DeviceArg::Console(arg) => arg.id.as_deref(),
     }
 }
 

@@ -80,6 +80,8 @@ impl<'a> Networks<'a> {
             | DeviceArg::Rng(_)
             | DeviceArg::Blk(_)
             | DeviceArg::VhostUserBlk(_)
+            | DeviceArg::SerialBus(_)
+            | DeviceArg::Console(_)
             | DeviceArg::PvPanic(_) => None,
         });
         Ok(Networks {

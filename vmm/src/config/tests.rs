@@ -241,7 +241,7 @@ fn has_checked_each_backend() {
 fn gives_the_terminal_to_one() {
     assert!(matches!(
         config("-serial stdio -monitor stdio"),
-        Err(Error::StdioTwice)
+        Err(Error::StdioTwice { .. })
     ));
     let config = config("-monitor stdio").unwrap();
     assert_eq!(
@@ -345,12 +345,11 @@ fn gives_devices_names_and_sources() {
                 -object rng-random,id=r,filename=/dev/hwrng -object rng-builtin,id=idle -device virtio-balloon-pci,id=rng2";
     let config = config(line).unwrap();
     let rngs: Vec<_> = (config.devices.iter())
-        .filter_map(|device| match device {
-            DeviceSpec::Rng { spec, source } => Some((spec, source)),
-            DeviceSpec::Blk { .. }
-            | DeviceSpec::Net { .. }
-            | DeviceSpec::VhostUser { .. }
-            | DeviceSpec::PvPanic { .. } => None,
+        .filter_map(|device| {
+            let DeviceSpec::Rng { spec, source } = device else {
+                return None;
+            };
+            Some((spec, source))
         })
         .collect();
     let (spec, source) = rngs[0];
@@ -390,12 +389,11 @@ fn gives_disks_their_drives() {
     let line = "-smp 2 -drive file=a,format=raw -drive file=b,format=raw,if=none,id=d,readonly=on \
                 -device virtio-blk-pci,drive=d,serial=S,num-queues=3,id=disk0 -drive file=c,format=raw,if=none";
     let config = config(line).unwrap();
-    let disks = config.devices.iter().map(|device| match device {
-        DeviceSpec::Blk { spec, drive } => (spec.id.as_str(), drive.id.as_str(), spec.queues, spec.read_only),
-        DeviceSpec::Rng { .. }
-        | DeviceSpec::Net { .. }
-        | DeviceSpec::VhostUser { .. }
-        | DeviceSpec::PvPanic { .. } => panic!("{device:?}"),
+    let disks = config.devices.iter().map(|device| {
+        let DeviceSpec::Blk { spec, drive } = device else {
+            panic!("{device:?}")
+        };
+        (spec.id.as_str(), drive.id.as_str(), spec.queues, spec.read_only)
     });
     assert_eq!(
         disks.collect::<Vec<_>>(),
@@ -432,14 +430,11 @@ fn gives_networks_their_cards() {
         "{a} {b} {c} -device virtio-net-pci,netdev=b -device virtio-net-pci,netdev=a,id=net0,mac=52:54:00:12:34:56"
     );
     let plan = config(&line).unwrap();
-    let cards = plan.devices.iter().map(|device| match device {
-        DeviceSpec::Net { spec, interface, .. } => {
-            format!("{} {interface} {}", spec.id, spec.mac)
-        }
-        DeviceSpec::Rng { .. }
-        | DeviceSpec::Blk { .. }
-        | DeviceSpec::VhostUser { .. }
-        | DeviceSpec::PvPanic { .. } => panic!("{device:?}"),
+    let cards = plan.devices.iter().map(|device| {
+        let DeviceSpec::Net { spec, interface, .. } = device else {
+            panic!("{device:?}")
+        };
+        format!("{} {interface} {}", spec.id, spec.mac)
     });
     assert_eq!(
         cards.collect::<Vec<_>>(),
@@ -526,24 +521,22 @@ fn gives_daemons_their_devices() {
         socket("c")
     );
     let plan = config(&line).unwrap();
-    let daemons = plan.devices.iter().map(|device| match device {
-        DeviceSpec::VhostUser {
+    let daemons = plan.devices.iter().map(|device| {
+        let DeviceSpec::VhostUser {
             spec,
             chardev,
             netdev,
-        } => {
-            assert_eq!(spec.reconnect, Some(Duration::from_secs(1)));
-            (
-                spec.id.as_str(),
-                chardev.id.as_str(),
-                netdev.as_deref(),
-                spec.queues,
-            )
-        }
-        DeviceSpec::Rng { .. }
-        | DeviceSpec::Blk { .. }
-        | DeviceSpec::Net { .. }
-        | DeviceSpec::PvPanic { .. } => panic!("{device:?}"),
+        } = device
+        else {
+            panic!("{device:?}")
+        };
+        assert_eq!(spec.reconnect, Some(Duration::from_secs(1)));
+        (
+            spec.id.as_str(),
+            chardev.id.as_str(),
+            netdev.as_deref(),
+            spec.queues,
+        )
     });
     assert_eq!(
         daemons.collect::<Vec<_>>(),
@@ -559,4 +552,66 @@ fn gives_daemons_their_devices() {
     );
     assert!(text(&format!("{a} {blk} {blk}")).contains("'a' has two devices"));
     assert_eq!(text(&format!("{a} {a} {blk}")), "two chardevs have the id 'a'");
+}
+
+#[test]
+fn a_console_takes_the_terminal_where_nobody_else_asked_for_it() {
+    let console = "-chardev stdio,id=c -device virtio-serial-pci -device virtconsole,chardev=c";
+    let of = |line: &str| {
+        let config = config(line).unwrap();
+        let console = config.devices.iter().find_map(|device| {
+            let DeviceSpec::Console(console) = device else {
+                return None;
+            };
+            Some((console.id.clone(), console.port.clone(), console.to.clone()))
+        });
+        (console.unwrap(), config.serial.clone(), config.guest_has_stdio())
+    };
+    let named = ("serial0".to_owned(), "console0".to_owned(), SerialSpec::Stdio);
+    assert_eq!(of(console), (named.clone(), SerialSpec::None, true));
+    let file = format!("{console} -serial file:l");
+    assert_eq!(of(&file), (named, SerialSpec::File("l".into()), true));
+    let log = "-chardev file,id=c,path=o -device virtio-serial-pci,id=s -device virtconsole,chardev=c,id=p";
+    let logged = ("s".to_owned(), "p".to_owned(), SerialSpec::File("o".into()));
+    assert_eq!(of(log), (logged, SerialSpec::Stdio, true));
+    for (wrong, says) in [
+        (
+            format!("{console} -serial stdio"),
+            "-serial stdio and -chardev stdio cannot share",
+        ),
+        (
+            format!("{console} -monitor stdio"),
+            "-monitor stdio and -chardev stdio cannot share",
+        ),
+        (
+            "-device virtconsole,chardev=c".to_owned(),
+            "needs a -device virtio-serial-pci",
+        ),
+        ("-device virtio-serial-pci".to_owned(), "needs its console"),
+        (
+            "-device virtio-serial-pci -device virtconsole,chardev=c".to_owned(),
+            "-chardev stdio,id=c defines it",
+        ),
+        (
+            format!("{console} -device virtio-serial-pci,id=x"),
+            "one virtio-serial-pci",
+        ),
+        (
+            format!("{console} -chardev null,id=c"),
+            "two chardevs have the id 'c'",
+        ),
+        (
+            format!("{console} -device virtio-rng-pci,id=c0 -device virtio-blk-pci,id=c0,drive=d"),
+            "two devices",
+        ),
+    ] {
+        let error = text(&wrong);
+        assert!(error.contains(says), "{wrong}: {error}");
+    }
+    let unused = config("-chardev null,id=n").unwrap();
+    assert!(
+        unused.warnings[0].contains("the chardev 'n' is not used"),
+        "{:?}",
+        unused.warnings
+    );
 }

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::device_plan::duplicate;
-use crate::cli::chardev::ChardevArg;
+use crate::cli::chardev::{ChardevArg, SocketArg};
 
 /// Daemons that do not fit together with devices.
 #[derive(Debug, thiserror::Error)]
@@ -41,18 +41,25 @@ pub struct Chardev {
     pub path: PathBuf,
 }
 
+fn socket(chardev: &ChardevArg) -> Option<&SocketArg> {
+    match chardev {
+        ChardevArg::Socket(socket) => Some(socket),
+        ChardevArg::Outlet(_) => None,
+    }
+}
+
 /// The sockets, and which are used.
 pub(super) struct Chardevs<'a> {
-    all: &'a [ChardevArg],
+    all: Vec<&'a SocketArg>,
     used: HashSet<&'a str>,
 }
 
 impl<'a> Chardevs<'a> {
     pub(super) fn new(all: &'a [ChardevArg]) -> Result<Chardevs<'a>, ChardevError> {
-        match duplicate(all.iter().map(|chardev| chardev.id.as_str())) {
+        match duplicate(all.iter().map(ChardevArg::id)) {
             Some(id) => Err(ChardevError::Duplicate { id }),
             None => Ok(Chardevs {
-                all,
+                all: all.iter().filter_map(socket).collect(),
                 used: HashSet::new(),
             }),
         }

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use crate::cli::properties::net::OFFERS;
 use crate::cli::rng::Entropy;
-use crate::config::{Config, DeviceSpec, Source};
+use crate::config::{Config, ConsoleSpec, DeviceSpec, Source};
 
 /// Where in the object model something is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -90,6 +90,7 @@ fn device(device: &DeviceSpec) -> Vec<Item> {
             kind: "pvpanic-pci",
             properties: Vec::new(),
         }],
+        DeviceSpec::Console(spec) => console(spec),
         DeviceSpec::Blk { spec, drive } => vec![Item {
             place: Place::Peripheral,
             id: spec.id.clone(),
@@ -113,6 +114,24 @@ fn net(netdev: &str, mac: Mac, features: u64, mtu: Option<u16>) -> Vec<(&'static
     let offered = |(name, feature)| (name, "bool", json!(features & feature != 0));
     properties.extend(OFFERS.into_iter().map(offered));
     properties
+}
+
+/// The port has a path of its own, as with QEMU.
+fn console(spec: &ConsoleSpec) -> Vec<Item> {
+    let item = |id: &String, kind, properties| Item {
+        place: Place::Peripheral,
+        id: id.clone(),
+        kind,
+        properties,
+    };
+    vec![
+        item(&spec.id, "virtio-serial-pci", Vec::new()),
+        item(
+            &spec.port,
+            "virtconsole",
+            vec![("chardev", "str", json!(spec.chardev))],
+        ),
+    ]
 }
 
 fn rng(spec: &RngSpec, source: &Source) -> Vec<Item> {

@@ -1,7 +1,7 @@
 //! Devices whose drivers fill their queues with anything at all.
 
 use std::fs::File;
-use std::io::{self, ErrorKind, Read};
+use std::io::{self, ErrorKind, Read, Write};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::Duration;
 
@@ -13,7 +13,9 @@ use crate::disk::{DiskImage, Piece, RawImage, SECTOR};
 use crate::fault::Faults;
 use crate::net::{HEADER, MAX_FRAME, Network, Offloads};
 use crate::testing::{Descriptor, DriverQueue};
+use crate::typed::{InputLine, MOST_TYPED};
 use crate::virtio::blk::{Blk, BlkSpec};
+use crate::virtio::console::Console;
 use crate::virtio::net::features::{Mac, OPTIONAL};
 use crate::virtio::net::{Net, NetSpec};
 use crate::virtio::queue::VirtQueue;
@@ -40,6 +42,7 @@ pub fn device_queues(data: &[u8]) {
     let ram = empty_ram();
     let choice = bytes.u8();
     let (mut device, most) = match choice & 0x18 {
+        _ if choice & 0x20 != 0 => console(choice),
         0 => rng(choice),
         0x10 => net(choice),
         _ => blk(choice),
@@ -116,6 +119,14 @@ fn rng(choice: u8) -> (Box<dyn VirtioDevice>, u32) {
     };
     let source = Counting(choice & 2 != 0, 0);
     (Box::new(Rng::new(spec, Box::new(source)).unwrap()), 256)
+}
+
+/// A console with as much input as waits for one, and the most bytes that it gives a chain.
+fn console(choice: u8) -> (Box<dyn VirtioDevice>, u32) {
+    let outlet = Counting(choice & 2 != 0, 0);
+    let (handle, console) = Console::new("fuzz".into(), Box::new(outlet)).unwrap();
+    let typed = handle.input(&[b'x'; MOST_TYPED + 1]);
+    (Box::new(console), u32::try_from(typed).unwrap())
 }
 
 /// A network card, and the most bytes that it writes into a buffer.
@@ -267,6 +278,21 @@ impl Read for Counting {
         }
         buffer.fill(self.1);
         Ok(buffer.len())
+    }
+}
+
+/// Where asked for, it takes little, and every third time nothing.
+impl Write for Counting {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.1 = self.1.wrapping_add(1);
+        if self.0 && self.1.is_multiple_of(3) {
+            return Err(ErrorKind::WouldBlock.into());
+        }
+        Ok(if self.0 { bytes.len().min(100) } else { bytes.len() })
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
     }
 }
 

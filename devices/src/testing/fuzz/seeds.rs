@@ -485,6 +485,40 @@ pub fn queue_seeds() -> Vec<Seed> {
                 &[&describe(0, 2, 512, 0), &first, &serve, &reset, &first, &serve],
             ),
         ),
+        // A console: 0x20 to receive, 0x21 to send, 2 more for an outlet that takes little.
+        (
+            "console-receive",
+            rng(0x20, &[&near(0, 2, 0, 700, 0), &[first; 8].concat(), &serve]),
+        ),
+        (
+            "console-receive-readable",
+            rng(0x20, &[&near(0, 0, 0, 9, 0), &first, &serve]),
+        ),
+        (
+            "console-send-slowly",
+            rng(
+                0x23,
+                &[
+                    &near(0, 0, 0, 1500, 0),
+                    &first,
+                    &serve,
+                    &time,
+                    &serve,
+                    &first,
+                    &serve,
+                    &time,
+                    &serve,
+                ],
+            ),
+        ),
+        (
+            "console-send-too-long",
+            rng(0x21, &[&far(0x1_0000, 65537), &first, &serve]),
+        ),
+        (
+            "console-send-to-itself",
+            rng(0x21, &[&near(0, 1, 0, 1, 0), &first, &serve]),
+        ),
         // A network card: 0x10 to receive, 0x11 to send, 2 more for a driver that accepts nothing.
         (
             "net-receive-merged",

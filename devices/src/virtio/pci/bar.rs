@@ -5,6 +5,7 @@ use crate::fault::GuestFault;
 use super::super::common::{Effect, GENERATION};
 use super::layout::{NOTIFY_STEP, Structure, locate};
 use super::shared::{Registers, Shared};
+use super::turns::Turn;
 
 impl Shared {
     /// Reads the BAR at `offset`, any width.
@@ -32,10 +33,11 @@ impl Shared {
         }
     }
 
-    /// Writes the BAR at `offset`, any width.
-    pub(super) fn write_bar(&self, registers: &mut Registers, offset: u64, data: &[u8]) {
+    /// Writes the BAR at `offset`, any width. A turn of the worker that is returned shall be waited for.
+    pub(super) fn write_bar(&self, registers: &mut Registers, offset: u64, data: &[u8]) -> Option<Turn> {
         let Some((structure, at)) = locate(offset, data.len()) else {
-            return self.count(offset);
+            self.count(offset);
+            return None;
         };
         match structure {
             Structure::Common => self.write_common(registers, offset, at, data),
@@ -48,10 +50,11 @@ impl Shared {
                     self.config_written(registers);
                 }
             }
-            Structure::Notify => self.notify(offset, at),
+            Structure::Notify => return self.notify(offset, at),
             Structure::MsixTable => registers.msix.write_table(at, data),
             Structure::Isr | Structure::MsixPending => self.count(offset),
         }
+        None
     }
 
     fn write_common(&self, registers: &mut Registers, offset: u64, at: usize, data: &[u8]) {
@@ -75,10 +78,12 @@ impl Shared {
     }
 
     /// A kick without a doorbell.
-    fn notify(&self, offset: u64, at: usize) {
+    fn notify(&self, offset: u64, at: usize) -> Option<Turn> {
         let queue = u16::try_from(at / NOTIFY_STEP as usize).unwrap_or(u16::MAX);
+        let turn = self.is_awaited(queue).then(|| self.turns().ask());
         if !self.kick(queue) {
             self.count(offset);
         }
+        turn
     }
 }

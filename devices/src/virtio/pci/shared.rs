@@ -17,6 +17,7 @@ use super::super::Description;
 use super::super::common::{Common, QueueRegisters};
 use super::super::device_config::DeviceConfig;
 use super::layout::{BAR_SIZE, Layout, NOTIFY, NOTIFY_STEP};
+use super::turns::Turns;
 
 /// ISR status: a queue has used buffers. Only set while MSI-X is off, when nothing else would show it.
 const ISR_QUEUE: u8 = 1;
@@ -67,6 +68,9 @@ pub(in crate::virtio) struct Shared {
     config_bell: EventFd,
     /// One for each queue.
     kicks: Vec<EventFd>,
+    /// Queues that have no doorbell, since the vCPU waits for a turn of the worker.
+    awaited: Vec<u16>,
+    turns: Turns,
     doorbells: Arc<dyn Doorbells>,
     faults: Arc<Faults>,
 }
@@ -74,6 +78,7 @@ pub(in crate::virtio) struct Shared {
 impl Shared {
     pub(super) fn new(
         device: &Description,
+        awaited: &[u16],
         config: &[u8],
         layout: Layout,
         vectors: Vec<Arc<dyn MsiVector>>,
@@ -100,6 +105,8 @@ impl Shared {
             bell: EventFd::new(EFD_NONBLOCK)?,
             config_bell: EventFd::new(EFD_NONBLOCK)?,
             kicks: device.queue_sizes.iter().map(kick).collect::<io::Result<_>>()?,
+            awaited: awaited.to_vec(),
+            turns: Turns::default(),
             doorbells,
             faults,
         })
@@ -123,6 +130,15 @@ impl Shared {
 
     pub(in crate::virtio) fn kicks(&self) -> &[EventFd] {
         &self.kicks
+    }
+
+    pub(in crate::virtio) fn turns(&self) -> &Turns {
+        &self.turns
+    }
+
+    /// Whether the driver waits for the worker when it kicks `queue`.
+    pub(super) fn is_awaited(&self, queue: u16) -> bool {
+        self.awaited.contains(&queue)
     }
 
     /// Rings a queue's bell, as a doorbell does. Returns whether there is such a queue.
@@ -186,6 +202,7 @@ impl Shared {
     pub(in crate::virtio) fn stopped(&self) {
         self.lock().stopped = true;
         self.reset_done.notify_all();
+        self.turns.end();
     }
 
     /// The device's configuration is now `config`; tells the driver if that is news.
@@ -223,8 +240,9 @@ impl Shared {
     pub(super) fn move_doorbells(&self, registers: &mut Registers) {
         let base = registers.bar().map(|(base, _)| base + u64::from(NOTIFY));
         let Registers { doors, refused, .. } = registers;
-        for ((at, door), kick) in (0..).zip(doors).zip(&self.kicks) {
-            let wanted = base.map(|base| base + at * u64::from(NOTIFY_STEP));
+        for ((queue, door), kick) in (0..).zip(doors).zip(&self.kicks) {
+            let own = base.filter(|_| !self.is_awaited(queue));
+            let wanted = own.map(|base| base + u64::from(queue) * u64::from(NOTIFY_STEP));
             if *door == wanted {
                 continue;
             }

@@ -50,6 +50,7 @@ impl Remote {
 struct Echo {
     remote: Arc<Remote>,
     config: [u8; 8],
+    awaited: &'static [u16],
 }
 
 impl VirtioDevice for Echo {
@@ -70,6 +71,10 @@ impl VirtioDevice for Echo {
 
     fn event(&self) -> &EventFd {
         &self.remote.event
+    }
+
+    fn awaited(&self) -> &[u16] {
+        self.awaited
     }
 
     fn next_timer(&self) -> Option<Instant> {
@@ -140,6 +145,10 @@ impl Drop for Rig {
 
 impl Rig {
     fn new() -> Rig {
+        Rig::awaiting(&[])
+    }
+
+    fn awaiting(awaited: &'static [u16]) -> Rig {
         let remote = Arc::new(Remote {
             event: EventFd::new(EFD_NONBLOCK).unwrap(),
             value: Mutex::default(),
@@ -157,6 +166,7 @@ impl Rig {
         let echo = Box::new(Echo {
             remote: Arc::clone(&remote),
             config: [0; 8],
+            awaited,
         });
         let lines = vectors
             .iter()
@@ -608,6 +618,7 @@ fn impossible_devices_are_refused() {
         let echo = Box::new(Echo {
             remote: Arc::clone(&rig.remote),
             config: [0; 8],
+            awaited: &[],
         });
         let lines = (0..vectors)
             .map(|_| Arc::new(FakeVector::default()) as Arc<dyn MsiVector>)
@@ -665,4 +676,47 @@ proptest! {
         wait_for("the used chain", || first.used_index() == 1);
         prop_assert_eq!(driver.status(), 15);
     }
+}
+
+#[test]
+fn a_kick_that_is_waited_for_ends_when_the_buffer_is_used() {
+    let rig = Rig::awaiting(&[1]);
+    let (driver, [first, mut second]) = (rig.driver(), rig.queues());
+    driver.start(0, &[&first, &second]);
+    assert_eq!(
+        rig.doorbells.addresses(),
+        [BAR + 0x3000],
+        "the other one is an exit"
+    );
+    wait_for("the driver's start", || {
+        rig.remote.features.lock().unwrap().is_some()
+    });
+    let used = (0..100).filter(|_| {
+        offer_one(&mut second);
+        driver.notify(1);
+        !second.take_used().is_empty()
+    });
+    // A machine may be too busy to run the worker in time.
+    let used = used.count();
+    assert!(used > 50, "{used} of 100");
+}
+
+#[test]
+fn a_kick_does_not_wait_for_a_worker_that_does_not_come() {
+    let rig = Rig::awaiting(&[1]);
+    let (driver, [first, mut second]) = (rig.driver(), rig.queues());
+    driver.start(0, &[&first, &second]);
+    wait_for("the driver's start", || {
+        rig.remote.features.lock().unwrap().is_some()
+    });
+    rig.remote.set_gate(false);
+    offer_one(&mut second);
+    // Would stand still here.
+    driver.notify(1);
+    driver.notify(1);
+    assert_eq!(second.take_used(), []);
+    rig.remote.set_gate(true);
+    wait_for("the buffer", || !second.take_used().is_empty());
+    rig.device.shutdown();
+    driver.notify(1);
 }

@@ -1,14 +1,10 @@
 use super::*;
 
 fn balloon(text: &str) -> BalloonArg {
-    match device(text).unwrap() {
-        DeviceArg::Balloon(arg) => arg,
-        DeviceArg::Rng(_)
-        | DeviceArg::Blk(_)
-        | DeviceArg::Net(_)
-        | DeviceArg::VhostUserBlk(_)
-        | DeviceArg::PvPanic(_) => panic!("{text} is no balloon"),
-    }
+    let DeviceArg::Balloon(arg) = device(text).unwrap() else {
+        panic!("{text} is no balloon");
+    };
+    arg
 }
 
 fn plain() -> BalloonArg {
@@ -54,11 +50,9 @@ fn distress_shows_in_statistics_only() {
 #[test]
 fn says_what_is_near_or_refused() {
     let text = |text: &str| device(text).unwrap_err().to_string();
-    assert_eq!(
-        text("virtio-baloon-pci"),
-        "unknown device 'virtio-baloon-pci', did you mean 'virtio-balloon-pci'?; known: virtio-balloon-pci, virtio-rng-pci, \
-         virtio-blk-pci, virtio-net-pci, vhost-user-blk-pci, pvpanic-pci"
-    );
+    let unknown = text("virtio-baloon-pci");
+    let near = "unknown device 'virtio-baloon-pci', did you mean 'virtio-balloon-pci'?; known: virtio-balloon-pci, virtio-rng-pci, ";
+    assert!(unknown.starts_with(near), "{unknown}");
     assert!(text("virtio-balloon,deflate-on-omm=on").contains("did you mean 'deflate-on-oom'?"));
     assert!(text("virtio-balloon,free-page-hint=on").contains("without migration"));
     assert!(text("virtio-balloon,id=0x").contains("id=0x: expected a letter"));

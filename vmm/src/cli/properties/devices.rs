@@ -96,3 +96,53 @@ pub const PVPANIC: Family = Family {
         row("id", "NAME", "pvpanic0", "", "name of the device, by which the guest tells of a panic", "pvpanic0"),
     ]],
 };
+
+/// `-device virtio-serial-pci`.
+#[rustfmt::skip]
+pub const SERIAL_BUS: Family = Family {
+    option: "device",
+    owner: "virtio-serial-pci",
+    rows: &[&[
+        row("id", "NAME", "serial0, serial1, …", "", "name of the device; a virtconsole comes with it", "serial0"),
+    ]],
+};
+
+/// `-device virtconsole`.
+#[rustfmt::skip]
+pub const CONSOLE: Family = Family {
+    option: "device",
+    owner: "virtconsole",
+    rows: &[&[
+        row("id", "NAME", "console0, console1, …", "", "name of the console, Linux's hvc0", "console0"),
+        row("chardev", "ID", "required", "", "what it is connected to", "c"),
+    ]],
+};
+
+#[rustfmt::skip]
+const CHARDEV_ID: &[super::Property] = &[
+    row("id", "NAME", "required", "", "name, for virtconsole,chardev=", "c"),
+];
+
+/// `-chardev stdio`.
+pub const CHARDEV_STDIO: Family = Family {
+    option: "chardev",
+    owner: "stdio",
+    rows: &[CHARDEV_ID],
+};
+
+/// `-chardev file`.
+#[rustfmt::skip]
+pub const CHARDEV_FILE: Family = Family {
+    option: "chardev",
+    owner: "file",
+    rows: &[CHARDEV_ID, &[
+        row("path", "PATH", "required", "", "file that gets the output; emptied first", "console.log"),
+    ]],
+};
+
+/// `-chardev null`.
+pub const CHARDEV_NULL: Family = Family {
+    option: "chardev",
+    owner: "null",
+    rows: &[CHARDEV_ID],
+};
