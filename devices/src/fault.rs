@@ -90,10 +90,15 @@ pub enum GuestFault {
         /// Its length in bytes, with the header.
         length: u64,
     },
+    /// A packet for a socket that no driver sends, or not now; its connection is reset.
+    VsockPacket {
+        /// The port that it was for.
+        port: u32,
+    },
 }
 
 /// The names under which faults are counted, in the order of [`GuestFault::index`].
-const NAMES: [&str; 14] = [
+const NAMES: [&str; 15] = [
     "unknown-port",
     "unknown-mmio",
     "register",
@@ -108,6 +113,7 @@ const NAMES: [&str; 14] = [
     "balloon-stats",
     "balloon-outside",
     "net-frame",
+    "vsock-packet",
 ];
 
 impl GuestFault {
@@ -128,6 +134,7 @@ impl GuestFault {
             GuestFault::BalloonStats { .. } => 11,
             GuestFault::BalloonOutside { .. } => 12,
             GuestFault::NetFrame { .. } => 13,
+            GuestFault::VsockPacket { .. } => 14,
         }
     }
 
@@ -172,6 +179,7 @@ impl fmt::Display for GuestFault {
                 write!(f, "balloon pages of {bytes} bytes outside RAM")
             }
             GuestFault::NetFrame { length } => write!(f, "no network frame: {length} bytes with the header"),
+            GuestFault::VsockPacket { port } => write!(f, "no packet for a socket at port {port}"),
         }
     }
 }

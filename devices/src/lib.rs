@@ -10,6 +10,7 @@ pub mod action;
 pub mod bus;
 pub mod disk;
 pub mod fault;
+pub mod host_sockets;
 pub mod interrupt;
 pub mod net;
 pub mod pci;

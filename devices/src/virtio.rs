@@ -25,6 +25,7 @@ pub mod queue;
 pub mod rng;
 mod status;
 pub mod vhost_user;
+pub mod vsock;
 mod worker;
 
 use crate::fault::Faults;

@@ -7,6 +7,7 @@
 pub mod disk;
 pub mod pattern;
 pub mod serve;
+pub mod sockets;
 pub mod watch;
 
 use std::{fmt, fs};

@@ -46,6 +46,7 @@ pub mod properties;
 pub mod rng;
 mod spelling;
 pub mod value;
+pub mod vsock;
 
 /// Why a command line was refused.
 #[derive(Debug, thiserror::Error)]

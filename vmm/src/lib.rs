@@ -36,3 +36,4 @@ pub mod starvation;
 pub mod told;
 pub mod topology;
 pub mod vcpu_thread;
+pub mod vsock;

@@ -33,6 +33,7 @@ fn every_kind_has_its_own_name() {
         GuestFault::BalloonStats { length: 0 },
         GuestFault::BalloonOutside { bytes: 0 },
         GuestFault::NetFrame { length: 0 },
+        GuestFault::VsockPacket { port: 1 },
     ];
     let names: Vec<&str> = faults.iter().map(|fault| fault.name()).collect();
     assert_eq!(names, NAMES);

@@ -2,10 +2,11 @@
 //!
 //! It must not end, because the kernel panics when its first program does.
 
+use std::env;
 use std::fs;
 use std::io::{self, BufRead, BufReader, stdin, stdout};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
+use std::process::{Command, ExitCode, Stdio};
 use std::thread;
 use std::time::Duration;
 
@@ -13,7 +14,7 @@ use rustix::mount::{MountFlags, mount};
 use rustix::stdio::{dup2_stdin, dup2_stdout};
 use rustix::system::{finit_module, uname};
 use rustix::termios::{OptionalActions, tcgetattr, tcsetattr};
-use tests::agent::{MARK, READY, serve::Agent};
+use tests::agent::{MARK, READY, serve::Agent, sockets};
 
 /// What is mounted where, by file system.
 const MOUNTS: [(&str, &str); 5] = [
@@ -24,7 +25,29 @@ const MOUNTS: [(&str, &str); 5] = [
     ("tmpfs", "/run"),
 ];
 
-fn main() {
+fn main() -> ExitCode {
+    let words: Vec<String> = env::args().skip(1).collect();
+    match words.iter().map(String::as_str).collect::<Vec<_>>()[..] {
+        ["connect", port] => sockets(port, sockets::connect),
+        ["serve", port] => sockets(port, sockets::serve),
+        // The kernel gives its first program words of its own.
+        _ => first_program(),
+    }
+}
+
+/// As a program among others: `connect PORT` and `serve PORT`.
+fn sockets(port: &str, work: fn(u32) -> io::Result<()>) -> ExitCode {
+    let port = port.parse().map_err(io::Error::other);
+    match port.and_then(work) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            println!("{error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn first_program() -> ! {
     println!("{MARK}");
     for (kind, place) in MOUNTS {
         report(

@@ -12,7 +12,7 @@ use super::stock::Stock;
 use super::{Error, Result, debian, elf, process};
 
 /// Modules that a guest under the stock kernel loads.
-const MODULES: [&str; 10] = [
+const MODULES: [&str; 11] = [
     "virtio_pci",
     "virtio_balloon",
     "pvpanic_pci",
@@ -21,6 +21,7 @@ const MODULES: [&str; 10] = [
     "virtio_blk",
     "virtio_net",
     "virtio_console",
+    "vmw_vsock_virtio_transport",
     "button",
     "evdev",
 ];

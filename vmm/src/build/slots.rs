@@ -17,6 +17,7 @@ use devices::virtio::net::Net;
 use devices::virtio::pci::VirtioPci;
 use devices::virtio::rng::{EntropySource, KernelEntropy, Rng};
 use devices::virtio::vhost_user::{Introduced, VhostUserError, VhostUserHandle};
+use devices::virtio::vsock::Vsock;
 use memory::backend;
 use memory::ram::Ram;
 
@@ -25,10 +26,12 @@ use crate::chardev::Socket;
 use crate::cli::rng::Entropy;
 use crate::config::{Chardev, Config, DeviceSpec, SerialSpec};
 use crate::control::block_report::Disk;
+use crate::control::socket::SocketError;
 use crate::host::tap::{Tap, TapError};
 use crate::image::{self, Opened};
 use crate::kvm::vm::Vm;
 use crate::platform::{Place, Platform};
+use crate::vsock::PortSockets;
 
 /// Why a device has nothing to work with.
 #[derive(Debug, thiserror::Error)]
@@ -51,6 +54,9 @@ pub enum OpenError {
         /// Why.
         source: VhostUserError,
     },
+    /// Nobody can be listened to for a guest's sockets.
+    #[error(transparent)]
+    Sockets(#[from] SocketError),
     /// The file of an `rng-random` cannot be opened.
     #[error("cannot open {} for random bytes", path.display())]
     OpenEntropy {
@@ -208,6 +214,11 @@ pub(super) fn make(spec: &DeviceSpec, made: &mut Made) -> Result<Ready, Error> {
                 made.console = Some(Arc::new(handle));
             }
             Ok(Ready::Virtio(Box::new(console)))
+        }
+        DeviceSpec::Vsock { spec, socket } => {
+            let sockets = PortSockets::bind(socket).map_err(OpenError::Sockets)?;
+            let vsock = Vsock::new(spec.clone(), Box::new(sockets)).map_err(device("socket device"))?;
+            Ok(Ready::Virtio(Box::new(vsock)))
         }
         DeviceSpec::Rng { spec, source } => {
             let source = open_entropy(&source.entropy)?;

@@ -9,12 +9,13 @@ use super::console::{self, ConsoleArg, SerialBusArg};
 use super::disk::{self, BlkArg};
 use super::keyval;
 use super::net::{self, NetArg};
-use super::properties::devices::{BALLOON, BLK, CONSOLE, PVPANIC, RNG, SERIAL_BUS};
+use super::properties::devices::{BALLOON, BLK, CONSOLE, PVPANIC, RNG, SERIAL_BUS, VSOCK};
 use super::properties::net::NET;
 use super::properties::vhost_user::BLK as VHOST_USER_BLK;
 use super::properties::{Family, Properties};
 use super::rng::{self, RngArg};
 use super::value::ValueError;
+use super::vsock::{self, VsockArg};
 
 /// `-device virtio-balloon-pci`, as typed: what depends on the guest's memory is decided with it.
 #[derive(Clone, Debug, PartialEq)]
@@ -59,6 +60,8 @@ pub enum DeviceArg {
     SerialBus(SerialBusArg),
     /// `virtconsole`.
     Console(ConsoleArg),
+    /// `virtio-vsock-pci`.
+    Vsock(VsockArg),
 }
 
 /// A device that there is: its properties, QEMU's other name for it, and what makes an argument of it.
@@ -92,6 +95,9 @@ const DRIVERS: &[Driver] = &[
     }),
     (&CONSOLE, "virtconsole", |properties| {
         console::console(properties).map(DeviceArg::Console)
+    }),
+    (&VSOCK, "vhost-vsock-pci", |properties| {
+        vsock::device(properties).map(DeviceArg::Vsock)
     }),
 ];
 

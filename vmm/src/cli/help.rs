@@ -64,6 +64,10 @@ pub(super) const EXAMPLES: &[(&str, &str)] = &[
          -device virtio-serial-pci -device virtconsole,chardev=c",
     ),
     (
+        "Sockets between guest and host without a network; 'CONNECT 22' and a line's end to vm.sock reaches the guest's port 22:",
+        "ballast run -kernel bzImage -device virtio-vsock-pci,guest-cid=3,socket=vm.sock",
+    ),
+    (
         "Random numbers of a device, 1 KiB a second at most:",
         "ballast run -kernel bzImage -object rng-random,id=hw,filename=/dev/hwrng \
          -device virtio-rng-pci,rng=hw,max-bytes=1024,period=1000",

@@ -7,7 +7,7 @@ use ::memory::size::{ByteSize, SizeUnit};
 
 use self::devices::{
     BALLOON, BLK, CHARDEV_FILE, CHARDEV_NULL, CHARDEV_STDIO, CONSOLE, DRIVE, PVPANIC, RNG, RNG_BUILTIN,
-    RNG_RANDOM, SERIAL_BUS,
+    RNG_RANDOM, SERIAL_BUS, VSOCK,
 };
 use self::memory::{
     BACKEND_FILE, BACKEND_MEMFD, BACKEND_RAM, MACHINE, NUMA_CPU, NUMA_DIST, NUMA_NODE, OVERCOMMIT, RAM,
@@ -188,6 +188,7 @@ pub const FAMILIES: &[&Family] = &[
     &PVPANIC,
     &SERIAL_BUS,
     &CONSOLE,
+    &VSOCK,
     &MONITOR_SOCKET,
     &QMP_SOCKET,
 ];

@@ -226,6 +226,7 @@ fn every_property_is_in_the_help_and_is_accepted() {
                 "pvpanic-pci" => ("pvpanic-pci,", ""),
                 "virtio-serial-pci" => ("virtio-serial-pci,", ""),
                 "virtconsole" => ("virtconsole,", "chardev=c,"),
+                "virtio-vsock-pci" => ("virtio-vsock-pci,", "guest-cid=3,socket=v,"),
                 "stdio" => ("stdio,", "id=c,"),
                 "file" => ("file,", "id=c,path=/x,"),
                 "null" => ("null,", "id=c,"),

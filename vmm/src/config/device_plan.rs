@@ -7,6 +7,7 @@ use devices::virtio::blk::BlkSpec;
 use devices::virtio::net::NetSpec;
 use devices::virtio::rng::RngSpec;
 use devices::virtio::vhost_user::{Kind, VhostUserSpec};
+use devices::virtio::vsock::VsockSpec;
 
 use crate::cli::Args;
 use crate::cli::chardev::VhostUserBlkArg;
@@ -115,6 +116,13 @@ pub enum DeviceSpec {
     },
     /// `virtio-serial-pci` with its `virtconsole`.
     Console(ConsoleSpec),
+    /// `virtio-vsock-pci`.
+    Vsock {
+        /// The device.
+        spec: VsockSpec,
+        /// Where programs of the host call.
+        socket: PathBuf,
+    },
 }
 
 impl DeviceSpec {
@@ -164,12 +172,13 @@ pub(super) fn plan(args: &Args, warnings: &mut Vec<String>) -> Result<Plan, supe
     }
     let mut balloons = Vec::new();
     let mut others = Vec::new();
-    let (mut buses, mut consoles) = (Vec::new(), Vec::new());
+    let (mut buses, mut consoles, mut vsocks) = (Vec::new(), Vec::new(), Vec::new());
     for device in args.device.iter().cloned() {
         match device {
             DeviceArg::Balloon(arg) => balloons.push(arg),
             DeviceArg::SerialBus(arg) => buses.push(arg),
             DeviceArg::Console(arg) => consoles.push(arg),
+            DeviceArg::Vsock(arg) => vsocks.push(arg),
             other @ (DeviceArg::Rng(_)
             | DeviceArg::Blk(_)
             | DeviceArg::Net(_)
@@ -206,7 +215,8 @@ pub(super) fn plan(args: &Args, warnings: &mut Vec<String>) -> Result<Plan, supe
     let mut devices = Vec::new();
     for other in others {
         match other {
-            DeviceArg::Balloon(_) | DeviceArg::SerialBus(_) | DeviceArg::Console(_) => {}
+            DeviceArg::Balloon(_) | DeviceArg::SerialBus(_) | DeviceArg::Console(_) | DeviceArg::Vsock(_) => {
+            }
             DeviceArg::Rng(arg) => devices.push(rng(arg, &sources, &mut taken)?),
             DeviceArg::Blk(arg) => devices.push(blk(arg, &drives, queues, &mut taken)?),
             DeviceArg::Net(arg) => devices.push(networks.card(arg, &mut chardevs, &mut taken)?),
@@ -243,6 +253,15 @@ pub(super) fn plan(args: &Args, warnings: &mut Vec<String>) -> Result<Plan, supe
     }
     let console = console_plan::plan(&buses, &consoles, &args.chardev, &mut taken, warnings)?;
     devices.extend(console.map(DeviceSpec::Console));
+    // Linux takes one.
+    let vsock = only("-device virtio-vsock-pci", "socket device", vsocks)?;
+    devices.extend(vsock.map(|arg| DeviceSpec::Vsock {
+        spec: VsockSpec {
+            id: name(arg.id, "vsock", &mut taken),
+            guest_cid: arg.guest_cid,
+        },
+        socket: arg.socket,
+    }));
     Ok(Plan { balloon, devices })
 }
 
@@ -256,6 +275,7 @@ fn id(device: &DeviceArg) -> Option<&str> {
         DeviceArg::PvPanic(id) => id.as_deref(),
         DeviceArg::SerialBus(arg) => arg.id.as_deref(),
         DeviceArg::Console(arg) => arg.id.as_deref(),
+        DeviceArg::Vsock(arg) => arg.id.as_deref(),
     }
 }
 

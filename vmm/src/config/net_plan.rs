@@ -82,6 +82,7 @@ impl<'a> Networks<'a> {
             | DeviceArg::VhostUserBlk(_)
             | DeviceArg::SerialBus(_)
             | DeviceArg::Console(_)
+            | DeviceArg::Vsock(_)
             | DeviceArg::PvPanic(_) => None,
         });
         Ok(Networks {

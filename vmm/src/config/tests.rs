@@ -615,3 +615,16 @@ fn a_console_takes_the_terminal_where_nobody_else_asked_for_it() {
         unused.warnings
     );
 }
+
+#[test]
+fn a_guest_has_one_socket_device() {
+    let vsock = "-device virtio-vsock-pci,guest-cid=7,socket=v";
+    let plan = config(vsock).unwrap();
+    let [DeviceSpec::Vsock { spec, socket }] = &plan.devices[..] else {
+        panic!("{:?}", plan.devices);
+    };
+    assert_eq!((spec.id.as_str(), spec.guest_cid), ("vsock0", 7));
+    assert_eq!(socket.to_str(), Some("v"));
+    let twice = text(&format!("{vsock} -device vhost-vsock-pci,guest-cid=8,socket=w"));
+    assert!(twice.contains("given 2 times"), "{twice}");
+}

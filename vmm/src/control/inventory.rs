@@ -91,6 +91,15 @@ fn device(device: &DeviceSpec) -> Vec<Item> {
             properties: Vec::new(),
         }],
         DeviceSpec::Console(spec) => console(spec),
+        DeviceSpec::Vsock { spec, socket } => vec![Item {
+            place: Place::Peripheral,
+            id: spec.id.clone(),
+            kind: "virtio-vsock-pci",
+            properties: vec![
+                ("guest-cid", "uint64", json!(spec.guest_cid)),
+                ("socket", "str", json!(socket.display().to_string())),
+            ],
+        }],
         DeviceSpec::Blk { spec, drive } => vec![Item {
             place: Place::Peripheral,
             id: spec.id.clone(),

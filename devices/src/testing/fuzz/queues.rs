@@ -24,9 +24,14 @@ use crate::virtio::{F_EVENT_IDX, F_VERSION_1, VirtioDevice};
 
 use super::{Bytes, empty_ram};
 
+mod programs;
+
 /// Descriptors of a queue, and where its rings are.
 const SIZE: u16 = 16;
 const RINGS: u64 = 0x1000;
+/// Another queue's, and its buffer.
+const ANSWERS: u64 = 0x40_0000;
+const ANSWERS_TO: u64 = 0x41_0000;
 /// Where buffers are, mostly.
 const BUFFERS: u64 = 0x1_0000;
 /// Of a descriptor: its buffer is a table of descriptors (`VIRTQ_DESC_F_INDIRECT`).
@@ -42,6 +47,7 @@ pub fn device_queues(data: &[u8]) {
     let ram = empty_ram();
     let choice = bytes.u8();
     let (mut device, most) = match choice & 0x18 {
+        _ if choice & 0x40 != 0 => programs::vsock(choice),
         _ if choice & 0x20 != 0 => console(choice),
         0 => rng(choice),
         0x10 => net(choice),
@@ -49,7 +55,13 @@ pub fn device_queues(data: &[u8]) {
     };
     let mut driver = DriverQueue::new(&ram, RINGS, SIZE);
     let faults = Faults::new();
-    let mut queues = start(device.as_mut(), &driver, choice);
+    // What a socket device has to answer goes there.
+    let mut answers = DriverQueue::new(&ram, ANSWERS, SIZE);
+    for index in 0..SIZE {
+        answers.describe(index, Descriptor::writable(ANSWERS_TO, 100));
+        answers.offer(index);
+    }
+    let mut queues = start(device.as_mut(), [&driver, &answers], choice);
     let mut broken = false;
     // A buffer may lie in the rings, or be in an indirect table that lies anywhere: then the device writes over what it said.
     let mut aliased = false;
@@ -85,7 +97,7 @@ pub fn device_queues(data: &[u8]) {
             0xa0..0xa8 => {
                 device.reset();
                 driver = DriverQueue::new(&ram, RINGS, SIZE);
-                queues = start(device.as_mut(), &driver, bytes.u8());
+                queues = start(device.as_mut(), [&driver, &answers], bytes.u8());
                 broken = false;
             }
             0xa8..0xb0 => {
@@ -296,7 +308,8 @@ impl Write for Counting {
     }
 }
 
-fn start(device: &mut dyn VirtioDevice, driver: &DriverQueue<'_>, choice: u8) -> Vec<VirtQueue> {
+fn start(device: &mut dyn VirtioDevice, drivers: [&DriverQueue<'_>; 2], choice: u8) -> Vec<VirtQueue> {
+    let [driver, answers] = drivers;
     let mut features = device.description().features | F_VERSION_1;
     if choice & 4 != 0 {
         features |= F_EVENT_IDX;
@@ -304,11 +317,13 @@ fn start(device: &mut dyn VirtioDevice, driver: &DriverQueue<'_>, choice: u8) ->
     device.activate(features);
     match device.description().queue_sizes.len() {
         1 => vec![driver.device_side(0, features)],
-        // Of several queues the driver has one.
+        // Of several queues the driver has one, and a socket device's the answers.
         count => {
             let enabled = usize::from(choice) % count;
+            let answered = choice & 0x40 != 0;
             let queue = |(index, at)| match at == enabled {
                 true => driver.device_side(index, features),
+                false if at == 0 && answered => answers.device_side(index, features),
                 false => VirtQueue::disabled(index),
             };
             (0..).zip(0..count).map(queue).collect()

@@ -395,6 +395,17 @@ pub fn queue_seeds() -> Vec<Seed> {
     let range = |kind: u64, sector: u64, rest: u64| {
         [put(4096, sector), put(4104, rest), request(kind, 0, 0, 16)].concat()
     };
+    // A packet of a guest's that is sent, its header and then its bytes.
+    let socket = |op: u64, len: u64, length: u16| {
+        let kind = 1;
+        let words = [3, 2, 1024 | 4 << 32, len | kind << 32 | op << 48, 1 << 48, 0];
+        let header: Vec<u8> = (0..)
+            .step_by(8)
+            .zip(words)
+            .flat_map(|(at, word)| put(at, word))
+            .collect();
+        [&header[..], &near(0, 0, 0, length, 0), &first, &serve].concat()
+    };
     let rng = |choice: u8, parts: &[&[u8]]| [&[choice], &parts.concat()[..]].concat();
     vec![
         (
@@ -518,6 +529,53 @@ pub fn queue_seeds() -> Vec<Seed> {
         (
             "console-send-to-itself",
             rng(0x21, &[&near(0, 1, 0, 1, 0), &first, &serve]),
+        ),
+        // Sockets: 0x40 to transmit, 0x42 to receive what programs that call cause.
+        ("vsock-request", rng(0x40, &[&socket(1, 0, 44)])),
+        (
+            "vsock-bytes",
+            rng(
+                0x40,
+                &[&socket(1, 0, 44), &socket(5, 100, 144), &socket(4, 0, 44)],
+            ),
+        ),
+        ("vsock-reset", rng(0x40, &[&socket(1, 0, 44), &socket(3, 0, 44)])),
+        ("vsock-nobody", rng(0x40, &[&socket(5, 0, 44), &socket(2, 0, 44)])),
+        (
+            "vsock-too-long",
+            rng(0x40, &[&socket(1, 0, 44), &socket(5, 65537, 60000)]),
+        ),
+        (
+            "vsock-too-short",
+            rng(0x40, &[&socket(1, 0, 43), &socket(5, 200, 100)]),
+        ),
+        (
+            "vsock-called",
+            rng(
+                0x42,
+                &[&near(0, 2, 0, 4096, 0), &[first; 4].concat(), &serve, &serve],
+            ),
+        ),
+        (
+            "vsock-called-in-pieces",
+            rng(
+                0x42,
+                &[
+                    &near(0, 3, 0, 10, 1),
+                    &near(1, 2, 64, 40, 0),
+                    &first,
+                    &serve,
+                    &first,
+                    &serve,
+                ],
+            ),
+        ),
+        (
+            "vsock-answered-byte-by-byte",
+            rng(
+                0x42,
+                &[&near(0, 2, 0, 45, 0), &[first; 16].concat(), &serve, &serve],
+            ),
         ),
         // A network card: 0x10 to receive, 0x11 to send, 2 more for a driver that accepts nothing.
         (

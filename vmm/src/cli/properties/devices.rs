@@ -118,6 +118,18 @@ pub const CONSOLE: Family = Family {
     ]],
 };
 
+/// `-device virtio-vsock-pci`.
+#[rustfmt::skip]
+pub const VSOCK: Family = Family {
+    option: "device",
+    owner: "virtio-vsock-pci",
+    rows: &[&[
+        row("id", "NAME", "vsock0", "", "name of the device", "vsock0"),
+        row("guest-cid", "N", "required", "", "the guest's context id, 3 to 4294967294", "3"),
+        row("socket", "PATH", "required", "", "programs call the guest at PATH, and serve it at PATH_PORT", "/run/vm.sock"),
+    ]],
+};
+
 #[rustfmt::skip]
 const CHARDEV_ID: &[super::Property] = &[
     row("id", "NAME", "required", "", "name, for virtconsole,chardev=", "c"),
