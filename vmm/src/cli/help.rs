@@ -59,7 +59,7 @@ pub(super) const EXAMPLES: &[(&str, &str)] = &[
         "ballast run -daemonize -pidfile guest.pid -serial file:console.log -kernel bzImage",
     ),
     (
-        "A console that is faster than a serial port, which gets the kernel's first words only:",
+        "A virtio console; the serial port gets the kernel's first words only:",
         "ballast run -kernel bzImage -append console=hvc0 -serial file:early.log -chardev stdio,id=c \
          -device virtio-serial-pci -device virtconsole,chardev=c",
     ),
