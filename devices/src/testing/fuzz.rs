@@ -24,9 +24,11 @@ use crate::virtio::{F_EVENT_IDX, F_VERSION_1, VirtioDevice};
 
 use super::{Descriptor, DriverQueue, FakeDoorbells, FakeVector, anonymous_ram};
 
+mod daemon;
 mod queues;
 mod seeds;
 
+pub use daemon::{daemon_answers, daemon_seeds};
 pub use queues::device_queues;
 pub use seeds::{Seed, balloon_seeds, queue_seeds, register_seeds};
 

@@ -54,7 +54,22 @@ fn queue_seeds_pass() {
     replay("device_queues", device_queues);
 }
 
+#[test]
+fn daemon_seeds_pass() {
+    check_corpus("daemon_answers", daemon_seeds());
+    replay("daemon_answers", daemon_answers);
+}
+
 proptest! {
+    #[test]
+    fn no_daemon_harms_a_device(
+        lengths in proptest::collection::vec(0_u8..60, 4),
+        // Mostly right answers, else nothing comes far.
+        rest in proptest::collection::vec(prop_oneof![12 => Just(0), 1 => any::<u8>()], 0..200),
+    ) {
+        daemon_answers(&[lengths, rest].concat());
+    }
+
     #[test]
     fn no_driver_harms_a_device(data in proptest::collection::vec(any::<u8>(), 0..400)) {
         device_queues(&data);

@@ -23,6 +23,7 @@ use crate::virtio::{F_EVENT_IDX, F_VERSION_1};
 
 mod hostile;
 mod network;
+mod record;
 mod storage;
 
 /// A socket's file.

@@ -48,7 +48,7 @@ fn request(stream: &mut UnixStream) -> Option<u32> {
 }
 
 /// An answer to `request`.
-fn answer(request: u32, payload: &[u8]) -> Vec<u8> {
+pub(super) fn answer(request: u32, payload: &[u8]) -> Vec<u8> {
     let len = u32::try_from(payload.len()).unwrap();
     let header = [request, 5, len].map(u32::to_le_bytes).concat();
     [&header, payload].concat()

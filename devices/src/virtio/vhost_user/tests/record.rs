@@ -1,0 +1,229 @@
+//! What becomes of requests that a daemon had in work when it died. The daemon is a stand-in that takes messages and serves nothing:
+//! the test answers requests itself, as that daemon would have.
+
+use std::collections::HashMap;
+use std::io::Write;
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::MetadataExt;
+use std::sync::{Mutex, mpsc};
+
+use vmm_sys_util::sock_ctrl_msg::ScmSocket;
+
+use super::hostile::answer;
+use super::*;
+
+const GET_FEATURES: u32 = 1;
+const SET_VRING_BASE: u32 = 10;
+const GET_VRING_BASE: u32 = 11;
+const GET_PROTOCOL_FEATURES: u32 = 15;
+const GET_CONFIG: u32 = 24;
+const GET_INFLIGHT_FD: u32 = 31;
+const SET_INFLIGHT_FD: u32 = 32;
+const CONFIG: u64 = 1 << 9;
+const INFLIGHT_SHMFD: u64 = 1 << 12;
+
+const RING: u64 = 0x1000;
+
+/// What a daemon was told.
+#[derive(Clone, Debug, Default)]
+struct Told {
+    /// The number of a queue's next request.
+    bases: HashMap<u32, u32>,
+    /// The record of requests in work that it was given, by its inode.
+    record: Option<u64>,
+    /// The record that it made.
+    made: Option<u64>,
+}
+
+/// A connection as a daemon has it.
+struct Stand {
+    stream: UnixStream,
+    told: Arc<Mutex<Told>>,
+}
+
+impl Stand {
+    /// Answers what comes on `stream`, as a daemon with these protocol features, until it ends.
+    fn serve(stream: UnixStream, features: u64) -> Stand {
+        let told = Arc::<Mutex<Told>>::default();
+        let (theirs, log) = (stream.try_clone().unwrap(), told.clone());
+        thread::spawn(move || while one(&theirs, features, &log).is_some() {});
+        Stand { stream, told }
+    }
+
+    fn told(&self) -> Told {
+        self.told.lock().unwrap().clone()
+    }
+
+    /// It dies.
+    fn die(self) {
+        self.stream.shutdown(std::net::Shutdown::Both).unwrap();
+    }
+}
+
+/// Takes one request; `None` at the end.
+fn one(mut stream: &UnixStream, features: u64, told: &Mutex<Told>) -> Option<()> {
+    let mut header = [0; 12];
+    let (len, file) = stream.recv_with_fd(&mut header).ok()?;
+    if len != header.len() {
+        return None;
+    }
+    let word = |bytes: &[u8], at: usize| u32::from_le_bytes(bytes[at..at + 4].try_into().unwrap());
+    let (number, size) = (word(&header, 0), word(&header, 8) as usize);
+    let mut payload = vec![0; size];
+    io::Read::read_exact(&mut stream, &mut payload).ok()?;
+    let mut told = told.lock().unwrap();
+    let value = match number {
+        GET_FEATURES => (1_u64 << 30 | F_VERSION_1 | F_EVENT_IDX).to_le_bytes().to_vec(),
+        GET_PROTOCOL_FEATURES => features.to_le_bytes().to_vec(),
+        GET_VRING_BASE | GET_CONFIG => payload,
+        SET_VRING_BASE => {
+            told.bases.insert(word(&payload, 0), word(&payload, 4));
+            return Some(());
+        }
+        SET_INFLIGHT_FD => {
+            told.record = Some(file?.metadata().unwrap().ino());
+            return Some(());
+        }
+        GET_INFLIGHT_FD => {
+            let record = tempfile::tempfile().unwrap();
+            told.made = Some(record.metadata().unwrap().ino());
+            payload[..8].copy_from_slice(&4096_u64.to_le_bytes());
+            let bytes = answer(number, &payload);
+            stream.send_with_fd(&bytes[..], record.as_raw_fd()).ok()?;
+            return Some(());
+        }
+        _ => return Some(()),
+    };
+    stream.write_all(&answer(number, &value)).ok()
+}
+
+/// Connections that the test gets the other end of.
+#[derive(Debug)]
+struct Pairs(mpsc::Sender<UnixStream>);
+
+impl Dial for Pairs {
+    fn dial(&self) -> io::Result<UnixStream> {
+        let (ours, theirs) = UnixStream::pair()?;
+        self.0
+            .send(theirs)
+            .map_err(|_| io::ErrorKind::ConnectionRefused)?;
+        Ok(ours)
+    }
+}
+
+struct Rig<'a> {
+    connections: mpsc::Receiver<UnixStream>,
+    features: u64,
+    driver: Driver<'a>,
+    queue: DriverQueue<'a>,
+    ram: &'a Ram,
+}
+
+impl Rig<'_> {
+    /// The next daemon.
+    fn daemon(&self) -> Stand {
+        Stand::serve(
+            self.connections.recv_timeout(Duration::from_secs(20)).unwrap(),
+            self.features,
+        )
+    }
+
+    /// The daemon answers so many requests: one of them later than those that came after it.
+    fn answers(&self, count: u16) {
+        let at = GuestAddress(self.queue.rings()[2] + 2);
+        self.ram.memory().write_obj(count.to_le(), at).unwrap();
+    }
+
+    fn needs_reset(&self) -> bool {
+        self.driver.status() & 64 != 0
+    }
+}
+
+/// Does `test` with a driver that has made four requests available to a daemon with these protocol features, of which it has
+/// answered two.
+fn with_requests(features: u64, test: impl FnOnce(&mut Rig<'_>, Stand)) {
+    let ram = open_ram(BackendKind::memfd(None), 16);
+    let (sender, connections) = mpsc::channel();
+    let make = thread::spawn(|| {
+        let pause = Some(Duration::from_millis(20));
+        Introduced::new(spec(pause), Box::new(Pairs(sender))).unwrap()
+    });
+    let first = Stand::serve(connections.recv().unwrap(), features);
+    let (_, device) = make.join().unwrap().with(ram.clone()).unwrap();
+    let (device, _) = on_bus(device, &ram);
+    let driver = Driver::new(&device);
+    driver.set_memory_enabled(true);
+    let mut rig = Rig {
+        connections,
+        features,
+        driver,
+        queue: DriverQueue::new(&ram, RING, 16),
+        ram: &ram,
+    };
+    rig.driver
+        .start(rig.driver.offered() & !F_EVENT_IDX, &[&rig.queue]);
+    wait_for("the start of the ring", || first.told().bases.contains_key(&0));
+    for head in 0..4 {
+        rig.queue.offer(head);
+    }
+    rig.answers(2);
+    test(&mut rig, first);
+    drop(rig);
+    device.shutdown();
+}
+
+#[test]
+fn the_record_of_requests_in_work_goes_to_the_next_daemon() {
+    with_requests(CONFIG | INFLIGHT_SHMFD, |rig, first| {
+        let made = first.told().made;
+        assert!(made.is_some() && first.told().record == made);
+        first.die();
+        let second = rig.daemon();
+        wait_for("the start of the ring", || {
+            second.told().bases.get(&0) == Some(&2)
+        });
+        assert_eq!((second.told().record, second.told().made), (made, None));
+        assert!(!rig.needs_reset());
+        // Another driver has other requests.
+        rig.driver.reset();
+        rig.queue = DriverQueue::new(rig.ram, RING, 16);
+        rig.driver
+            .start(rig.driver.offered() & !F_EVENT_IDX, &[&rig.queue]);
+        wait_for("the start of the ring", || {
+            second.told().bases.get(&0) == Some(&0)
+        });
+        let told = second.told();
+        assert!(told.made.is_some() && told.record == told.made);
+    });
+}
+
+#[test]
+fn without_a_record_a_disk_with_open_requests_needs_a_reset() {
+    with_requests(CONFIG, |rig, first| {
+        first.die();
+        let second = rig.daemon();
+        wait_for("DEVICE_NEEDS_RESET", || rig.needs_reset());
+        rig.driver.reset();
+        assert!(!rig.needs_reset());
+        rig.queue = DriverQueue::new(rig.ram, RING, 16);
+        rig.driver
+            .start(rig.driver.offered() & !F_EVENT_IDX, &[&rig.queue]);
+        wait_for("the start of the ring", || {
+            second.told().bases.get(&0) == Some(&0)
+        });
+        assert!(!rig.needs_reset());
+    });
+}
+
+#[test]
+fn without_a_record_a_disk_with_no_open_requests_goes_on() {
+    with_requests(CONFIG, |rig, first| {
+        rig.answers(4);
+        first.die();
+        let second = rig.daemon();
+        wait_for("the start of the ring", || {
+            second.told().bases.get(&0) == Some(&4)
+        });
+        assert!(!rig.needs_reset());
+    });
+}
