@@ -13,7 +13,6 @@ use devices::power::{KEYBOARD_PORT, KeyboardReset, POWER_PORTS, Power};
 use devices::serial::{SERIAL_PORTS, SerialPort};
 use devices::typed::InputLine;
 use devices::virtio::balloon::{Balloon, BalloonError, BalloonHandle, Reporting};
-use devices::virtio::vhost_user::VhostUserHandle;
 use memory::layout;
 use memory::ram::Ram;
 use memory::region::Region;
@@ -24,6 +23,7 @@ use self::slots::{Made, OpenError, Slots};
 use crate::budget;
 use crate::config::{Config, NumaSpec};
 use crate::control::block_report::Disk;
+use crate::control::daemon_report::Daemon;
 use crate::image::ImageError;
 use crate::kvm::cpuid::{self, Processors};
 use crate::kvm::vcpu::Buses;
@@ -146,7 +146,7 @@ pub struct Parts {
     /// Its disks.
     pub disks: Vec<Disk>,
     /// Its devices that daemons serve.
-    pub daemons: Vec<VhostUserHandle>,
+    pub daemons: Vec<Daemon>,
     /// What gets that which is typed.
     pub typing: Arc<dyn InputLine>,
 }

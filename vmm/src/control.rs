@@ -31,6 +31,7 @@ mod balloon_report;
 pub mod block_report;
 mod client;
 pub mod command;
+pub mod daemon_report;
 mod dialogue;
 pub mod event;
 pub(crate) mod host_report;

@@ -15,6 +15,7 @@ use crate::build::{self, Parts};
 use crate::cli::lifecycle::PanicAction;
 use crate::config::Config;
 use crate::control::block_report::Disk;
+use crate::control::daemon_report::Daemon;
 use crate::control::event::{Event, ShutdownReason};
 use crate::control::inventory::{self, Item};
 use crate::news::{News, NewsSender};
@@ -361,11 +362,19 @@ impl Machine {
         self.parts.balloon.as_ref()
     }
 
+    /// The daemons that serve its devices.
+    pub fn daemons(&self) -> &[Daemon] {
+        &self.parts.daemons
+    }
+
     /// Has daemons let go of the guest's memory, or serve their devices again.
     fn pause_daemons(&self, paused: bool) {
-        for daemon in &self.parts.daemons {
-            if let Err(error) = daemon.pause(paused) {
-                tracing::warn!("a device's daemon cannot be told to stop or to go on: {error}");
+        for daemon in self.daemons() {
+            if let Err(error) = daemon.handle.pause(paused) {
+                tracing::warn!(
+                    "the daemon of '{}' cannot be told to stop or go on: {error}",
+                    daemon.device
+                );
             }
         }
     }

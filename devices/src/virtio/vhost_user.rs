@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use memory::ram::Ram;
-use vmm_sys_util::eventfd::EventFd;
+use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 
 mod channel;
 mod device;
@@ -55,10 +55,29 @@ pub struct VhostUserSpec {
 #[derive(Clone, Debug)]
 pub struct VhostUserHandle {
     paused: Arc<AtomicBool>,
+    connected: Arc<AtomicBool>,
     event: Arc<EventFd>,
 }
 
 impl VhostUserHandle {
+    /// Of a device that is not there yet.
+    ///
+    /// # Errors
+    /// When no eventfd can be had.
+    pub fn new() -> io::Result<VhostUserHandle> {
+        Ok(VhostUserHandle {
+            paused: Arc::default(),
+            connected: Arc::default(),
+            event: Arc::new(EventFd::new(EFD_NONBLOCK)?),
+        })
+    }
+
+    /// Whether there is a daemon.
+    #[must_use]
+    pub fn is_connected(&self) -> bool {
+        self.connected.load(Ordering::Relaxed)
+    }
+
     /// The machine stops, or goes on: has the daemon let go of the rings, or serve them again.
     ///
     /// # Errors

@@ -16,7 +16,7 @@ use devices::virtio::console::Console;
 use devices::virtio::net::Net;
 use devices::virtio::pci::VirtioPci;
 use devices::virtio::rng::{EntropySource, KernelEntropy, Rng};
-use devices::virtio::vhost_user::{Introduced, VhostUserError, VhostUserHandle};
+use devices::virtio::vhost_user::{Introduced, VhostUserError};
 use devices::virtio::vsock::Vsock;
 use memory::backend;
 use memory::ram::Ram;
@@ -26,6 +26,7 @@ use crate::chardev::Socket;
 use crate::cli::rng::Entropy;
 use crate::config::{Chardev, Config, DeviceSpec, SerialSpec};
 use crate::control::block_report::Disk;
+use crate::control::daemon_report::Daemon;
 use crate::control::socket::SocketError;
 use crate::host::tap::{Tap, TapError};
 use crate::image::{self, Opened};
@@ -92,7 +93,7 @@ pub(super) struct Slots<'a> {
     /// One for all devices: it knows what is taken.
     pub(super) places: Platform,
     /// The devices that daemons serve, as far as they have come.
-    pub(super) daemons: Vec<VhostUserHandle>,
+    pub(super) daemons: Vec<Daemon>,
 }
 
 impl Slots<'_> {
@@ -103,7 +104,11 @@ impl Slots<'_> {
             Ready::VhostUser(introduced, chardev) => {
                 let made = introduced.with(self.ram.clone());
                 let (handle, device) = made.map_err(|source| OpenError::daemon(&chardev, source))?;
-                self.daemons.push(handle);
+                self.daemons.push(Daemon {
+                    device: device.description().id,
+                    chardev,
+                    handle,
+                });
                 self.add_virtio(Box::new(device))
             }
             Ready::PvPanic => {

@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 
 use super::balloon_report;
 use super::block_report;
+use super::daemon_report;
 use super::host_report;
 use super::memory_report;
 use super::monitor;
@@ -55,6 +56,7 @@ pub const NAMES: &[&str] = &[
     "x-ballast-query-balloon",
     "x-ballast-query-faults",
     "x-ballast-query-host",
+    "x-ballast-query-daemons",
     "x-ballast-query-prealloc",
     "x-ballast-cancel-prealloc",
     "x-ballast-pin-vcpus",
@@ -156,6 +158,9 @@ pub fn execute(target: &mut dyn Target, name: &str, mut arguments: Arguments) ->
         }
         "x-ballast-query-faults" => arguments.finish().map(|()| faults(target)),
         "x-ballast-query-host" => arguments.finish().map(|()| host_report::host()),
+        "x-ballast-query-daemons" => arguments
+            .finish()
+            .map(|()| daemon_report::daemons(target.daemons())),
         "x-ballast-query-prealloc" => {
             arguments.finish()?;
             Ok(prealloc_report::query(target))

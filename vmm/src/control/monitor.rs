@@ -8,6 +8,7 @@ use memory::size::{ByteSize, SizeUnit};
 use super::balloon_report;
 use super::block_report;
 use super::command::{awaits_sample, balloon, failed, sample, set_balloon};
+use super::daemon_report;
 use super::host_report;
 use super::memory_report;
 use super::object;
@@ -61,6 +62,7 @@ const INFOS: &[Help] = &[
     help(&["balloon"], "[-v]", "show balloon information (-v: all there is to know)"),
     help(&["block"], "", "show the disks and their images"),
     help(&["cpus"], "", "show infos for each CPU"),
+    help(&["daemons"], "", "show the daemons that serve devices, and whether they are there"),
     help(&["guest-stats"], "", "show what the guest told last about its memory"),
     help(&["host"], "", "show the host's nodes, huge pages, swap and pressure"),
     help(&["ksm"], "", "show what merging equal pages has gained"),
@@ -191,6 +193,7 @@ fn info(target: &dyn Target, words: &[&str]) -> String {
             })
         }),
         ["block"] => block_report::text(target.disks()),
+        ["daemons"] => daemon_report::text(target.daemons()),
         ["cpus"] => {
             let mut text = String::new();
             for vcpu in target.vcpus() {

@@ -5,6 +5,7 @@ use devices::virtio::balloon::BalloonHandle;
 use memory::ram::{OpenBackend, Ram};
 
 use super::block_report::Disk;
+use super::daemon_report::Daemon;
 use super::event::Event;
 use super::inventory::Item;
 use crate::cli::memory_options::ObjectArg;
@@ -48,6 +49,8 @@ pub trait Target {
     fn balloon(&self) -> Option<&BalloonHandle>;
     /// Its disks.
     fn disks(&self) -> &[Disk];
+    /// The daemons that serve its devices.
+    fn daemons(&self) -> &[Daemon];
     /// The other devices, and their objects.
     fn items(&self) -> &[Item];
     /// What the guest did wrong so far.
@@ -126,6 +129,10 @@ impl Target for Machine {
 
     fn disks(&self) -> &[Disk] {
         Machine::disks(self)
+    }
+
+    fn daemons(&self) -> &[Daemon] {
+        Machine::daemons(self)
     }
 
     fn items(&self) -> &[Item] {

@@ -9,6 +9,7 @@ use memory::ram::{Observed, OpenBackend, Ram};
 use memory::size::ByteSize;
 
 use super::block_report::Disk;
+use super::daemon_report::Daemon;
 use super::event::{Event, ShutdownReason};
 use super::inventory::Item;
 use super::target::Target;
@@ -32,6 +33,7 @@ pub(super) struct Fake {
     /// The half that a driver sees.
     pub(super) device: Balloon,
     pub(super) disks: Vec<Disk>,
+    pub(super) daemons: Vec<Daemon>,
     pub(super) items: Vec<Item>,
     pub(super) faults: Faults,
     pub(super) vcpus: Vec<VcpuInfo>,
@@ -157,6 +159,10 @@ impl Target for Fake {
         &self.disks
     }
 
+    fn daemons(&self) -> &[Daemon] {
+        &self.daemons
+    }
+
     fn items(&self) -> &[Item] {
         &self.items
     }
@@ -188,6 +194,7 @@ pub(super) fn fake() -> Fake {
         balloon: Some(balloon),
         device,
         disks: Vec::new(),
+        daemons: Vec::new(),
         items: Vec::new(),
         faults: Faults::new(),
         vcpus: vec![

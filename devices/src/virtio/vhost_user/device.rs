@@ -3,7 +3,6 @@
 use std::fmt;
 use std::io;
 use std::os::fd::{AsRawFd, RawFd};
-use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::Instant;
 
@@ -83,10 +82,7 @@ impl VhostUser {
         let table = Table::new(ram)?;
         let host = VhostUserError::Host;
         let event = || EventFd::new(EFD_NONBLOCK);
-        let handle = VhostUserHandle {
-            paused: Arc::default(),
-            event: Arc::new(event().map_err(host)?),
-        };
+        let handle = VhostUserHandle::new().map_err(host)?;
         let calls = (0..spec.queues).map(|_| event()).collect::<io::Result<_>>();
         let mut device = VhostUser {
             features: spec.kind.features(offer.features),
@@ -132,6 +128,7 @@ impl VhostUser {
             self.watch(channel, CHANNEL)?;
         }
         self.link = Some(link);
+        self.handle.connected.store(true, Ordering::Relaxed);
         Ok(())
     }
 
@@ -196,6 +193,7 @@ impl VhostUser {
         let Some(mut link) = self.link.take() else {
             return;
         };
+        self.handle.connected.store(false, Ordering::Relaxed);
         tracing::warn!("device '{}' has lost its daemon: {why}", self.spec.id);
         self.unwatch(link.stream());
         if let Some(channel) = link.channel() {

@@ -292,6 +292,31 @@ fn faults_are_listed_by_kind() {
 }
 
 #[test]
+fn daemons_are_there_or_gone() {
+    use devices::virtio::vhost_user::VhostUserHandle;
+
+    use crate::config::Chardev;
+    use crate::control::daemon_report::Daemon;
+
+    let target = &mut fake();
+    assert_eq!(ask(target, "x-ballast-query-daemons"), json!([]));
+    target.daemons = vec![Daemon {
+        device: "vdisk0".to_owned(),
+        chardev: Chardev {
+            id: "c".to_owned(),
+            path: "/run/c".into(),
+        },
+        handle: VhostUserHandle::new().unwrap(),
+    }];
+    assert_eq!(
+        ask(target, "x-ballast-query-daemons"),
+        json!([{ "chardev": "c", "path": "/run/c", "device": "vdisk0", "connected": false }])
+    );
+    let shown = crate::control::monitor::run(target, "info daemons");
+    assert_eq!(shown, "c: /run/c for vdisk0: gone\n");
+}
+
+#[test]
 fn disks_show_their_images_and_their_work() {
     use devices::disk::RawImage;
     use devices::virtio::blk::{Blk, BlkSpec};
