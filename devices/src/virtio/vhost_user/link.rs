@@ -72,6 +72,8 @@ pub(super) struct Link {
     stream: UnixStream,
     channel: Option<Channel>,
     protocol: VhostUserProtocolFeatures,
+    /// The daemon has the guest's memory, which stays as it is.
+    has_memory: bool,
 }
 
 impl fmt::Debug for Link {
@@ -131,6 +133,7 @@ impl Link {
             stream,
             channel,
             protocol,
+            has_memory: false,
         };
         Ok((link, offer))
     }
@@ -154,11 +157,14 @@ impl Link {
         queues: u16,
         inflight: &mut Option<Inflight>,
     ) -> Result<(), VhostUserError> {
-        let (frontend, protocol) = (&mut self.frontend, self.protocol);
+        let (frontend, protocol, has_memory) = (&mut self.frontend, self.protocol, &mut self.has_memory);
         in_time(&self.stream, || {
             let features = features | VhostUserVirtioFeatures::PROTOCOL_FEATURES.bits();
             frontend.set_features(features).map_err(at("SET_FEATURES"))?;
-            set_memory(frontend, protocol, table)?;
+            if !*has_memory {
+                set_memory(frontend, protocol, table)?;
+                *has_memory = true;
+            }
             if protocol.contains(VhostUserProtocolFeatures::INFLIGHT_SHMFD) {
                 set_inflight(frontend, rings, queues, inflight)?;
             }
@@ -276,7 +282,6 @@ fn set_memory(
         let regions = regions.len();
         return Err(VhostUserError::TooManyRegions { regions, most });
     }
-    // Of a driver before this one the daemon has them already.
     let first = &regions[..BASELINE_REGIONS];
     frontend.set_mem_table(first).map_err(at("SET_MEM_TABLE"))?;
     for region in &regions[BASELINE_REGIONS..] {

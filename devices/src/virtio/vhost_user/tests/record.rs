@@ -13,6 +13,7 @@ use super::hostile::answer;
 use super::*;
 
 const GET_FEATURES: u32 = 1;
+const SET_MEM_TABLE: u32 = 5;
 const SET_VRING_BASE: u32 = 10;
 const GET_VRING_BASE: u32 = 11;
 const GET_PROTOCOL_FEATURES: u32 = 15;
@@ -31,6 +32,8 @@ struct Told {
     bases: HashMap<u32, u32>,
     /// The record of requests in work that it was given, by its inode.
     record: Option<u64>,
+    /// How often it was given the guest's memory.
+    tables: u32,
     /// The record that it made.
     made: Option<u64>,
 }
@@ -78,6 +81,10 @@ fn one(mut stream: &UnixStream, features: u64, told: &Mutex<Told>) -> Option<()>
         GET_VRING_BASE | GET_CONFIG => payload,
         SET_VRING_BASE => {
             told.bases.insert(word(&payload, 0), word(&payload, 4));
+            return Some(());
+        }
+        SET_MEM_TABLE => {
+            told.tables += 1;
             return Some(());
         }
         SET_INFLIGHT_FD => {
@@ -194,6 +201,10 @@ fn the_record_of_requests_in_work_goes_to_the_next_daemon() {
         });
         let told = second.told();
         assert!(told.made.is_some() && told.record == told.made);
+        assert_eq!(
+            told.tables, 1,
+            "memory that a daemon has is not taken away under its requests"
+        );
     });
 }
 
