@@ -1,6 +1,9 @@
 //! With a real daemon: QEMU's storage daemon, which exports an image as a vhost-user disk.
 
+use memory::size::PageSize;
+
 use super::*;
+use crate::testing::HugePages;
 
 const SIZE: u64 = 8 << 20;
 const RING: u64 = 0x1000;
@@ -156,11 +159,25 @@ impl<'a> Disk<'a> {
 
 #[test]
 fn a_daemon_serves_a_disk_from_shared_memory() {
-    let (ram, directory) = (open_ram(BackendKind::memfd(None), 16), directory());
+    serves(&open_ram(BackendKind::memfd(None), 16));
+    let files = tempfile::tempdir_in("/dev/shm").unwrap();
+    serves(&open_ram(BackendKind::file(files.path()), 16));
+}
+
+#[test]
+fn a_daemon_serves_a_disk_from_huge_pages() {
+    let _pool = HugePages::take(8);
+    serves(&open_ram(BackendKind::memfd(Some(PageSize::HUGE_2M)), 16));
+}
+
+/// A daemon reads and writes for three drivers, one after the other; it holds back no memory that is given back, and lets the rings
+/// go when the machine stands still.
+fn serves(ram: &Ram) {
+    let directory = directory();
     let _daemon = Daemon::start(directory.path());
     let (handle, device) = introduce(directory.path(), None).with(ram.clone()).unwrap();
-    let (device, vectors) = on_bus(device, &ram);
-    let mut disk = Disk::new(&ram, &device);
+    let (device, vectors) = on_bus(device, ram);
+    let mut disk = Disk::new(ram, &device);
     assert_eq!(disk.driver.config_read(0) >> 16, 0x1042);
     assert_eq!(u64::from(disk.driver.device_config(0)), SIZE / 512);
     assert_eq!(disk.driver.device_config(32) >> 16, 2, "the number of queues");
