@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::path::Path;
-use std::process::Command;
+use std::process::{Child, Command};
 use std::time::Duration;
 
 use rustix::process::{Pid, Signal, kill_process};
@@ -26,6 +26,8 @@ const PLACE: &str = "set -e; tunctl -t tap0 >/dev/null; ip link set tap0 up; cd 
 #[derive(Debug)]
 struct Example {
     line: String,
+    /// What serves one of its devices, as a shell starts it, and where.
+    daemon: Option<(String, String)>,
     /// As in `qmp-shell`.
     qmp: Vec<String>,
     /// To the monitor.
@@ -35,6 +37,7 @@ struct Example {
 /// The examples, in their order.
 fn examples() -> Vec<Example> {
     let mut examples: Vec<Example> = Vec::new();
+    let mut daemon = None;
     let blocks = README.split("```").skip(1).step_by(2);
     for line in blocks.flat_map(|block| {
         block
@@ -43,9 +46,15 @@ fn examples() -> Vec<Example> {
             .map(str::to_owned)
             .collect::<Vec<_>>()
     }) {
-        if line.starts_with("ballast run -") {
+        if let Some(served) = line.strip_prefix("qemu-storage-daemon ") {
+            let socket = served.split(['=', ',', ' ']).find(|word| word.ends_with(".sock"));
+            let socket = socket.unwrap_or_default().to_owned();
+            let words = line.trim_end().trim_end_matches('&');
+            daemon = Some((format!("exec {words}"), socket));
+        } else if line.starts_with("ballast run -") {
             examples.push(Example {
                 line,
+                daemon: daemon.take(),
                 qmp: Vec::new(),
                 monitor: Vec::new(),
             });
@@ -114,8 +123,36 @@ fn say(qmp: &mut Qmp, line: &str) -> Result<Value> {
     qmp.command(name, arguments.into())
 }
 
+/// A daemon that ends with the example.
+struct Served(Child);
+
+impl Served {
+    fn start((line, socket): &(String, String), directory: &Path) -> Result<Served> {
+        let child = Command::new("sh")
+            .args(["-c", line])
+            .current_dir(directory)
+            .spawn()
+            .map_err(Error::file("run", Path::new("sh")))?;
+        let served = Served(child);
+        let there = eventually(Duration::from_secs(20), || Ok(Path::new(socket).exists()))?;
+        assert!(there, "{line}: there is no {socket}");
+        Ok(served)
+    }
+}
+
+impl Drop for Served {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
 /// Runs an example until its guest is up, says what follows, and ends it.
 fn run(example: &Example, directory: &Path) -> Result<()> {
+    let served = example.daemon.as_ref();
+    let _served = served
+        .map(|daemon| Served::start(daemon, directory))
+        .transpose()?;
     let log = directory.join(LOG);
     let mut vm = start(example, directory)?;
     let daemon = example.line.contains(" -daemonize ");
@@ -180,4 +217,21 @@ fn long_every_example_of_the_readme_runs() -> Result<()> {
     }
     assert!(failures.is_empty(), "{}", failures.join("\n\n"));
     Ok(())
+}
+
+#[test]
+fn a_daemon_belongs_to_the_example_after_it() {
+    let examples = examples();
+    let served: Vec<_> = examples
+        .iter()
+        .filter(|example| example.daemon.is_some())
+        .collect();
+    assert_eq!(served.len(), 1, "{examples:?}");
+    assert!(served[0].line.contains("vhost-user-blk-pci"));
+    let (line, socket) = served[0].daemon.as_ref().unwrap();
+    assert!(
+        line.starts_with("exec qemu-storage-daemon --blockdev") && !line.contains('&'),
+        "{line}"
+    );
+    assert_eq!(socket, "/run/disk.sock");
 }
