@@ -2,9 +2,11 @@
 
 use std::io;
 use std::os::unix::net::UnixStream;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::{Duration, Instant};
 
-use devices::virtio::vhost_user::Dial;
+use devices::virtio::vhost_user::{Dial, Introduced, VhostUserError, VhostUserSpec};
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 
 /// A daemon's socket.
@@ -20,6 +22,29 @@ impl Dial for Socket {
         let stream = UnixStream::from(socket);
         stream.set_nonblocking(false)?;
         Ok(stream)
+    }
+}
+
+/// How often a daemon is looked for at the start.
+const PAUSE: Duration = Duration::from_millis(50);
+
+/// Finds the daemon at `path`. One that is looked for when it has gone may also come late: it is waited for, for `patience`.
+///
+/// # Errors
+/// When there is none, or it does not serve what is wanted.
+pub fn introduce(
+    spec: &VhostUserSpec,
+    path: &Path,
+    patience: Duration,
+) -> Result<Introduced, VhostUserError> {
+    let start = Instant::now();
+    loop {
+        match Introduced::new(spec.clone(), Box::new(Socket(path.to_owned()))) {
+            Err(VhostUserError::Connect(_)) if spec.reconnect.is_some() && start.elapsed() < patience => {
+                thread::sleep(PAUSE);
+            }
+            introduced => return introduced,
+        }
     }
 }
 
@@ -41,5 +66,36 @@ mod tests {
         let full = (0..5000).find_map(|_| socket.dial().map(|stream| waiting.push(stream)).err());
         let full = full.expect("the queue of the listener is full at some time");
         assert_ne!(full.kind(), io::ErrorKind::NotFound);
+    }
+
+    #[test]
+    fn a_daemon_with_reconnect_may_come_late() {
+        use devices::virtio::vhost_user::Kind;
+
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("s");
+        let spec = |reconnect| VhostUserSpec {
+            id: "d".to_owned(),
+            kind: Kind::Blk,
+            queues: 1,
+            reconnect,
+        };
+        let patience = Duration::from_millis(200);
+        for (reconnect, waits) in [(None, false), (Some(Duration::from_secs(1)), true)] {
+            let start = Instant::now();
+            let nobody = introduce(&spec(reconnect), &path, patience).unwrap_err();
+            assert!(matches!(nobody, VhostUserError::Connect(_)), "{nobody}");
+            assert_eq!(start.elapsed() >= patience, waits);
+        }
+        let late = path.clone();
+        let daemon = thread::spawn(move || {
+            thread::sleep(Duration::from_millis(200));
+            // It is there, and goes away again.
+            UnixListener::bind(late).unwrap().accept().unwrap();
+        });
+        let patience = Duration::from_secs(20);
+        let gone = introduce(&spec(Some(patience)), &path, patience).unwrap_err();
+        assert!(!matches!(gone, VhostUserError::Connect(_)), "{gone}");
+        daemon.join().unwrap();
     }
 }

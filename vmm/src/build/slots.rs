@@ -5,6 +5,7 @@ use std::io;
 use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use devices::fault::Faults;
 use devices::pci::PciRoot;
@@ -22,7 +23,7 @@ use memory::backend;
 use memory::ram::Ram;
 
 use super::{Error, device, outlets};
-use crate::chardev::Socket;
+use crate::chardev;
 use crate::cli::rng::Entropy;
 use crate::config::{Chardev, Config, DeviceSpec, SerialSpec};
 use crate::control::block_report::Disk;
@@ -33,6 +34,9 @@ use crate::image::{self, Opened};
 use crate::kvm::vm::Vm;
 use crate::platform::{Place, Platform};
 use crate::vsock::PortSockets;
+
+/// How long a daemon that is to be looked for again is waited for at the start.
+const DAEMON: Duration = Duration::from_secs(10);
 
 /// Why a device has nothing to work with.
 #[derive(Debug, thiserror::Error)]
@@ -208,8 +212,8 @@ pub(super) fn make(spec: &DeviceSpec, made: &mut Made) -> Result<Ready, Error> {
             Ok(Ready::Virtio(Box::new(net)))
         }
         DeviceSpec::VhostUser { spec, chardev, .. } => {
-            let introduced = Introduced::new(spec.clone(), Box::new(Socket(chardev.path.clone())));
-            let introduced = introduced.map_err(|source| OpenError::daemon(chardev, source))?;
+            let introduced = chardev::introduce(spec, &chardev.path, DAEMON)
+                .map_err(|source| OpenError::daemon(chardev, source))?;
             Ok(Ready::VhostUser(introduced, chardev.clone()))
         }
         DeviceSpec::Console(spec) => {

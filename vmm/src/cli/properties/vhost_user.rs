@@ -10,7 +10,7 @@ pub const CHARDEV: Family = Family {
     rows: &[&[
         row("id", "NAME", "required", "", "name, for chardev=", "c"),
         row("path", "PATH", "required", "", "the daemon's socket, at most 107 bytes", "/run/vhost.sock"),
-        row("reconnect", "SECONDS", "0: never", "", "look so often for a daemon that has gone", "1"),
+        row("reconnect", "SECONDS", "0: never", "", "look so often for a daemon that has gone; wait for it at the start", "1"),
         row("server", "off", "off", "", "the daemon listens; Ballast connects", "off"),
     ]],
 };
