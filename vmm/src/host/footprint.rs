@@ -10,7 +10,7 @@ use std::ptr;
 /// Bytes of a page.
 const PAGE: usize = 4096;
 /// Below what the stack holds now there may be frames of what is called from here.
-const FRAMES: usize = 16 * 1024;
+const FRAMES: usize = 4 * 1024;
 /// No start uses more of the stack. The kernel keeps this much free of mappings below a stack (`stack_guard_gap`).
 const DEEPEST: usize = 512 * 1024;
 
