@@ -17,8 +17,8 @@ use tests::harness::{Error, Result, names};
 const README: &str = include_str!("../../README.md");
 /// Pages of 2 MiB, half of them on each node: what the largest example asks for, and one that binds 1 GiB to a node.
 const POOL: u64 = 1024;
-/// Where an example leaves its guest's serial port, when it does not show it.
-const LOG: &str = "guest.log";
+/// Before the name of the file in which an example leaves its guest's serial port, when it does not show it.
+const LOG: &str = "-serial file:";
 /// A tap as one of them has, in a network of its own, in the directory that is the first word; then Ballast.
 const PLACE: &str = "set -e; tunctl -t tap0 >/dev/null; ip link set tap0 up; cd \"$0\"; exec \"$@\"";
 
@@ -153,13 +153,15 @@ fn run(example: &Example, directory: &Path) -> Result<()> {
     let _served = served
         .map(|daemon| Served::start(daemon, directory))
         .transpose()?;
-    let log = directory.join(LOG);
+    let log = example.line.split_once(LOG).map(|(_, rest)| rest);
+    let log = log.and_then(|rest| rest.split_whitespace().next());
+    let log = log.map(|name| directory.join(name));
     let mut vm = start(example, directory)?;
     let daemon = example.line.contains(" -daemonize ");
     if daemon {
         assert!(vm.wait(BOOT)?.success(), "{}", vm.errors.text());
     }
-    if example.line.contains(LOG) {
+    if let Some(log) = log {
         let said = || Ok(String::from_utf8_lossy(&fs::read(&log).unwrap_or_default()).into_owned());
         if !eventually(BOOT, || said().map(|text| text.contains(READY)))? {
             return Err(Error::TimedOut {
