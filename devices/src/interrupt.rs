@@ -23,6 +23,13 @@ pub trait MsiVector: Send + Sync + Debug {
     /// What the host's interrupt controller said.
     fn route(&self, message: Option<MsiMessage>) -> io::Result<()>;
 
+    /// What raises the interrupt when another process writes it. What it writes while no message is routed comes with the next
+    /// route.
+    ///
+    /// # Errors
+    /// When no descriptor can be had.
+    fn bell(&self) -> io::Result<EventFd>;
+
     /// Raises the interrupt. Called only while a message is routed.
     ///
     /// # Errors

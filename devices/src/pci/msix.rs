@@ -6,6 +6,8 @@
 use std::io;
 use std::sync::Arc;
 
+use vmm_sys_util::eventfd::EventFd;
+
 use crate::bus::offsets;
 use crate::interrupt::{MsiMessage, MsiVector};
 
@@ -142,6 +144,17 @@ impl Msix {
                 None => vector.pending = true,
             }
         }
+    }
+
+    /// What raises vector `index` when another process writes it; `None` while MSI-X is off or for a vector that is none.
+    pub fn bell(&mut self, index: u16) -> Option<EventFd> {
+        let vector = self
+            .vectors
+            .get_mut(usize::from(index))
+            .filter(|_| self.enabled)?;
+        let bell = vector.line.bell();
+        bell.inspect_err(|error| tracing::warn!("an interrupt cannot be handed over: {error}"))
+            .ok()
     }
 
     /// Reads the table at `offset`, any width; zero beyond its end.

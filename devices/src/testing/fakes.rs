@@ -5,7 +5,7 @@ use std::io;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-use vmm_sys_util::eventfd::EventFd;
+use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 
 use crate::interrupt::{Doorbells, MsiMessage, MsiVector};
 
@@ -15,6 +15,7 @@ pub struct FakeVector {
     routes: Mutex<Vec<Option<MsiMessage>>>,
     triggers: AtomicUsize,
     broken: AtomicBool,
+    bell: Mutex<Option<EventFd>>,
 }
 
 impl FakeVector {
@@ -30,7 +31,14 @@ impl FakeVector {
 
     /// How often it was raised.
     pub fn triggers(&self) -> usize {
-        self.triggers.load(Ordering::SeqCst)
+        self.triggers.load(Ordering::SeqCst) + self.rung()
+    }
+
+    /// How often others have raised it, by [`MsiVector::bell`]; the count is taken away.
+    pub fn rung(&self) -> usize {
+        let bell = self.bell.lock().unwrap();
+        let count = bell.as_ref().and_then(|bell| bell.read().ok()).unwrap_or(0);
+        usize::try_from(count).unwrap()
     }
 
     /// From now on the host refuses (or again takes) routes.
@@ -46,6 +54,14 @@ impl MsiVector for FakeVector {
         }
         self.routes.lock().unwrap().push(message);
         Ok(())
+    }
+
+    fn bell(&self) -> io::Result<EventFd> {
+        let mut bell = self.bell.lock().unwrap();
+        if bell.is_none() {
+            *bell = Some(EventFd::new(EFD_NONBLOCK)?);
+        }
+        bell.as_ref().unwrap().try_clone()
     }
 
     fn trigger(&self) -> io::Result<()> {

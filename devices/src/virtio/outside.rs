@@ -15,6 +15,8 @@ pub struct OutsideRing {
     pub addresses: [u64; 3],
     /// What the driver's kicks ring. Nobody else takes its count.
     pub kick: EventFd,
+    /// What interrupts the driver at once; where there is nothing, by way of [`Outside::take_interrupts`].
+    pub interrupt: Option<EventFd>,
 }
 
 /// A device whose rings another process serves. Its worker leaves the rings and their kicks alone, and only passes on what
@@ -22,6 +24,9 @@ pub struct OutsideRing {
 pub trait Outside {
     /// The driver is ready and has accepted `features`; these are its queues, without those that it left disabled.
     fn start(&mut self, features: u64, rings: Vec<OutsideRing>);
+
+    /// The driver has moved its vectors: what interrupts it now, by number of queue.
+    fn move_interrupts(&mut self, interrupts: Vec<(u16, Option<EventFd>)>);
 
     /// Becomes readable when the other process has something for us; constant. The worker hears of it each time that something
     /// new comes (edge-triggered).

@@ -222,6 +222,7 @@ impl PciFunction for VirtioPci {
         if touches(offset, data, control, 1) {
             let [value, ..] = registers.layout.config.get_u32(control).to_le_bytes();
             registers.msix.set_control(value);
+            self.shared.check_given(&mut registers);
         }
         let window = registers.layout.window + WINDOW_DATA;
         if touches(offset, data, window, 4) {

@@ -19,6 +19,7 @@ mod device;
 mod error;
 mod kind;
 mod link;
+mod ring;
 mod table;
 
 pub use device::VhostUser;

@@ -145,7 +145,7 @@ impl Worker {
             if (woken || orders.start) && !self.queues.is_empty() && !self.shared.silenced() {
                 self.serve();
             }
-            self.relay();
+            self.relay(&orders);
             if let Some(turn) = turn {
                 self.shared.turns().taken(turn);
             }
@@ -206,14 +206,16 @@ impl Worker {
             self.queues = queues;
             return;
         };
-        let enabled = (queues.iter().zip(registers)).zip(self.shared.kicks());
-        let enabled = enabled.filter(|((_, registers), _)| registers.enabled);
-        let rings = enabled.map(|((queue, registers), kick)| {
+        let bells = self.shared.give_interrupts();
+        let all = queues.iter().zip(registers).zip(self.shared.kicks()).zip(bells);
+        let enabled = all.filter(|(((_, registers), _), _)| registers.enabled);
+        let rings = enabled.map(|(((queue, registers), kick), interrupt)| {
             Ok(OutsideRing {
                 index: queue.index(),
                 size: registers.size,
                 addresses: registers.rings,
                 kick: kick.try_clone()?,
+                interrupt,
             })
         });
         match rings.collect::<io::Result<_>>() {
@@ -226,10 +228,14 @@ impl Worker {
     }
 
     /// Passes on what a device outside has for its driver.
-    fn relay(&mut self) {
+    fn relay(&mut self, orders: &Orders) {
         let Some(outside) = self.device.outside() else {
             return;
         };
+        if orders.vectors {
+            let bells = self.shared.give_interrupts();
+            outside.move_interrupts((0..).zip(bells).collect());
+        }
         if self.shared.silenced() {
             outside.silence();
         }

@@ -156,6 +156,11 @@ impl MsiVector for Vector {
         Ok(())
     }
 
+    /// KVM looks for a count when it is given the eventfd, so nothing that was written before is lost.
+    fn bell(&self) -> io::Result<EventFd> {
+        self.event.try_clone()
+    }
+
     fn trigger(&self) -> io::Result<()> {
         self.event.write(1)
     }

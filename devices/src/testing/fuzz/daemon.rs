@@ -211,6 +211,7 @@ fn rings(sizes: &[u16]) -> Vec<OutsideRing> {
         size: 16,
         addresses: [*base, base + 0x200, base + 0x400],
         kick: EventFd::new(EFD_NONBLOCK).unwrap(),
+        interrupt: None,
     };
     (0..).zip(&RINGS[..sizes.len().min(2)]).map(one).collect()
 }

@@ -60,7 +60,7 @@ impl Shared {
     fn write_common(&self, registers: &mut Registers, offset: u64, at: usize, data: &[u8]) {
         let from = registers.common.status();
         match registers.common.write(at, data) {
-            Effect::None => {}
+            Effect::None => self.check_given(registers),
             Effect::Start => self.order(registers, |orders| orders.start = true),
             Effect::Reset => {
                 self.order(registers, |orders| (orders.reset, orders.start) = (true, false));

@@ -11,7 +11,7 @@ use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 
 use crate::fault::{Faults, GuestFault};
 use crate::interrupt::{Doorbells, MsiVector};
-use crate::pci::msix::Msix;
+use crate::pci::msix::{Msix, NO_VECTOR};
 
 use super::super::Description;
 use super::super::common::{Common, QueueRegisters};
@@ -35,6 +35,8 @@ pub(in crate::virtio) struct Orders {
     pub(in crate::virtio) start: bool,
     /// The driver wrote the device's configuration.
     pub(in crate::virtio) config_written: bool,
+    /// The driver moved interrupts that others raise.
+    pub(in crate::virtio) vectors: bool,
 }
 
 /// All registers of one device.
@@ -55,6 +57,8 @@ pub(super) struct Registers {
     refused: u32,
     /// The worker is gone.
     stopped: bool,
+    /// The vectors of the queues as others raise them; `None` where nobody does.
+    given: Option<Vec<u16>>,
 }
 
 #[derive(Debug)]
@@ -98,6 +102,7 @@ impl Shared {
             silenced: false,
             refused: 0,
             stopped: false,
+            given: None,
         };
         Ok(Shared {
             registers: Mutex::new(registers),
@@ -192,6 +197,29 @@ impl Shared {
         (registers.common.features(), registers.common.queues().to_vec())
     }
 
+    /// For each queue what interrupts the driver, for others to use; from here on there is an order when that changes.
+    pub(in crate::virtio) fn give_interrupts(&self) -> Vec<Option<EventFd>> {
+        let mut registers = self.lock();
+        let vectors = registers.vectors();
+        let bells = vectors
+            .iter()
+            .map(|vector| registers.msix.bell(*vector))
+            .collect();
+        registers.given = Some(vectors);
+        bells
+    }
+
+    /// Gives an order if interrupts that others raise have been moved.
+    pub(super) fn check_given(&self, registers: &mut Registers) {
+        if registers
+            .given
+            .as_ref()
+            .is_some_and(|given| *given != registers.vectors())
+        {
+            self.order(registers, |orders| orders.vectors = true);
+        }
+    }
+
     /// The worker has let go of the rings: the driver may see status 0.
     pub(in crate::virtio) fn finish_reset(&self, config: &[u8]) {
         self.lock().finish_reset(Some(config));
@@ -274,6 +302,15 @@ impl Registers {
         (there && self.layout.config.memory_enabled()).then_some((base, size))
     }
 
+    /// The vector of each queue, or none while MSI-X is off.
+    fn vectors(&self) -> Vec<u16> {
+        let vector = |queue: &QueueRegisters| match self.msix.enabled() {
+            true => queue.vector,
+            false => NO_VECTOR,
+        };
+        self.common.queues().iter().map(vector).collect()
+    }
+
     /// The guest has switched bus mastering off.
     pub(super) fn silence(&mut self) {
         self.silenced |= self.common.driver_ok();
@@ -291,6 +328,7 @@ impl Registers {
             self.common.finish_reset();
             self.isr = 0;
             self.silenced = false;
+            self.given = None;
         }
         if let Some(config) = config {
             self.device.replace(config);

@@ -7,7 +7,6 @@ use std::sync::atomic::Ordering;
 use std::time::Instant;
 
 use memory::ram::Ram;
-use vm_memory::{Bytes, GuestAddress};
 use vmm_sys_util::epoll::{ControlOperation, Epoll, EpollEvent, EventSet};
 use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 
@@ -18,7 +17,8 @@ use crate::virtio::{Description, Memory, VirtioDevice};
 
 use super::channel::Channel;
 use super::error::VhostUserError;
-use super::link::{Inflight, Link, Ring};
+use super::link::{Inflight, Link};
+use super::ring::Ring;
 use super::table::Table;
 use super::{Dial, Introduced, MAX_QUEUES, VhostUserHandle, VhostUserSpec};
 
@@ -212,15 +212,11 @@ impl VhostUser {
     /// Where the next daemon goes on: after what this one has answered.
     fn find_bases(&mut self) {
         let memory = self.table.ram().memory();
-        let mut unanswered = 0;
-        for ring in &mut self.rings {
-            let [_, available, used] = ring.ring.addresses;
-            let index = |at: u64| memory.read_obj::<u16>(GuestAddress(at + 2)).map(u16::from_le);
-            // Rings that the driver has put outside RAM were refused.
-            let (available, used) = (index(available).unwrap_or(0), index(used).unwrap_or(0));
-            ring.base = used;
-            unanswered += u32::from(available.wrapping_sub(used));
-        }
+        let open = self
+            .rings
+            .iter_mut()
+            .map(|ring| u32::from(ring.find_base(memory)));
+        let unanswered: u32 = open.sum();
         // A daemon may answer out of order: which of the requests are still to be done is known only with its own record.
         if unanswered > 0 && self.inflight.is_none() && self.spec.kind.remembers() {
             self.lost = true;
@@ -325,9 +321,8 @@ impl Outside for VhostUser {
     fn start(&mut self, features: u64, rings: Vec<OutsideRing>) {
         self.accepted = features;
         let rings = rings.into_iter().map(|ring| {
-            let call = self.calls.get(usize::from(ring.index)).map(EventFd::try_clone);
-            let call = call.unwrap_or_else(|| Err(io::ErrorKind::NotFound.into()))?;
-            Ok(Ring { ring, base: 0, call })
+            let call = self.calls.get(usize::from(ring.index));
+            Ring::new(ring, call.ok_or(io::ErrorKind::NotFound)?)
         });
         match rings.collect::<io::Result<Vec<Ring>>>() {
             Ok(rings) => self.rings = rings,
@@ -341,6 +336,25 @@ impl Outside for VhostUser {
             self.find_daemon();
         }
         self.run();
+    }
+
+    fn move_interrupts(&mut self, interrupts: Vec<(u16, Option<EventFd>)>) {
+        for (queue, interrupt) in interrupts {
+            let own = self.calls.get(usize::from(queue)).map(EventFd::try_clone);
+            let ring = self.rings.iter_mut().find(|ring| ring.ring.index == queue);
+            // Without a descriptor the interrupts stay where they are.
+            if let (Some(ring), Some(call)) = (ring, interrupt.or_else(|| own?.ok())) {
+                ring.set_call(call);
+            }
+        }
+        // What was told at the old place meanwhile is told again at the new one.
+        self.all_due = true;
+        if self.running
+            && let Some(link) = &mut self.link
+            && let Err(error) = link.move_calls(&self.rings)
+        {
+            self.disconnect(&error);
+        }
     }
 
     fn source(&self) -> RawFd {

@@ -18,11 +18,11 @@ use vhost::vhost_user::message::{
 };
 use vhost::vhost_user::{Frontend, VhostUserFrontend};
 use vhost::{VhostBackend, VringConfigData};
-use vmm_sys_util::eventfd::EventFd;
 
 use super::channel::Channel;
 use super::error::VhostUserError;
 use super::kind::Kind;
+use super::ring::Ring;
 use super::table::Table;
 use crate::virtio::outside::OutsideRing;
 use crate::virtio::{F_EVENT_IDX, F_VERSION_1};
@@ -49,15 +49,6 @@ pub(super) struct Offer {
     pub(super) config: Vec<u8>,
     /// Queues that it serves.
     pub(super) queues: u16,
-}
-
-/// A ring with what the daemon needs besides: where it goes on, and how it tells of used buffers.
-#[derive(Debug)]
-pub(super) struct Ring {
-    pub(super) ring: OutsideRing,
-    /// The available ring's index from which the daemon goes on.
-    pub(super) base: u16,
-    pub(super) call: EventFd,
 }
 
 /// Which requests a daemon has in work, in memory that outlives it.
@@ -171,6 +162,17 @@ impl Link {
             rings
                 .iter()
                 .try_for_each(|ring| start_ring(frontend, table, ring))
+        })
+    }
+
+    /// Has the interrupts of `rings` go where they say now.
+    pub(super) fn move_calls(&mut self, rings: &[Ring]) -> Result<(), VhostUserError> {
+        let frontend = &mut self.frontend;
+        in_time(&self.stream, || {
+            rings.iter().try_for_each(|Ring { ring, call, .. }| {
+                let set = frontend.set_vring_call(ring.index.into(), call);
+                set.map_err(at("SET_VRING_CALL"))
+            })
         })
     }
 
@@ -316,6 +318,7 @@ fn start_ring(frontend: &mut Frontend, table: &Table, ring: &Ring) -> Result<(),
         size,
         addresses: [desc, avail, used],
         kick,
+        interrupt: _,
     } = &ring.ring;
     let (index, size) = (usize::from(*index), *size);
     let addresses = VringConfigData {

@@ -1,0 +1,43 @@
+//! One ring of a driver, as a daemon gets it.
+
+use std::io;
+
+use vm_memory::{Bytes, GuestAddress};
+use vmm_sys_util::eventfd::EventFd;
+
+use crate::virtio::Memory;
+use crate::virtio::outside::OutsideRing;
+
+/// A ring with what the daemon needs besides: where it goes on, and how it tells of used buffers.
+#[derive(Debug)]
+pub(super) struct Ring {
+    pub(super) ring: OutsideRing,
+    /// The available ring's index from which the daemon goes on.
+    pub(super) base: u16,
+    pub(super) call: EventFd,
+}
+
+impl Ring {
+    /// A ring whose interrupts go to the driver, if they can, and else to `call`.
+    pub(super) fn new(mut ring: OutsideRing, call: &EventFd) -> io::Result<Ring> {
+        let call = ring.interrupt.take().map_or_else(|| call.try_clone(), Ok)?;
+        Ok(Ring { ring, base: 0, call })
+    }
+
+    /// From now on interrupts go to `call`.
+    pub(super) fn set_call(&mut self, call: EventFd) {
+        self.call = call;
+    }
+
+    /// The daemon is gone: the next one goes on after what this one has answered. Returns how many requests are open.
+    pub(super) fn find_base(&mut self, memory: &Memory) -> u16 {
+        let [_, available, used] = self.ring.addresses;
+        // Rings that the driver has put outside RAM were refused.
+        let index = |at: u64| {
+            let index = memory.read_obj::<u16>(GuestAddress(at + 2));
+            index.map_or(0, u16::from_le)
+        };
+        self.base = index(used);
+        index(available).wrapping_sub(self.base)
+    }
+}
