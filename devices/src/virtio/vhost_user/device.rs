@@ -16,7 +16,7 @@ use crate::virtio::queue::{QueueError, VirtQueue};
 use crate::virtio::{Description, Memory, VirtioDevice};
 
 use super::channel::Channel;
-use super::error::VhostUserError;
+use super::error::{VhostUserError, chain};
 use super::link::{Inflight, Link};
 use super::ring::Ring;
 use super::table::Table;
@@ -194,7 +194,7 @@ impl VhostUser {
             return;
         };
         self.handle.connected.store(false, Ordering::Relaxed);
-        tracing::warn!("device '{}' has lost its daemon: {why}", self.spec.id);
+        tracing::warn!("device '{}' has lost its daemon: {}", self.spec.id, chain(why));
         self.unwatch(link.stream());
         if let Some(channel) = link.channel() {
             self.unwatch(channel);
@@ -202,20 +202,18 @@ impl VhostUser {
         drop(link);
         let daemon = std::mem::take(&mut self.config);
         self.config = self.spec.kind.config(&daemon, self.spec.queues, false);
-        if std::mem::take(&mut self.running) {
-            self.find_bases();
-        }
+        self.find_bases();
         self.retry = self.spec.reconnect.map(|pause| Instant::now() + pause);
         self.lost |= self.retry.is_none() && !self.rings.is_empty();
     }
 
     /// Where the next daemon goes on: after what this one has answered.
     fn find_bases(&mut self) {
-        let memory = self.table.ram().memory();
+        let (memory, running) = (self.table.ram().memory(), std::mem::take(&mut self.running));
         let open = self
             .rings
             .iter_mut()
-            .map(|ring| u32::from(ring.find_base(memory)));
+            .map(|ring| u32::from(ring.find_base(memory, running)));
         let unanswered: u32 = open.sum();
         // A daemon may answer out of order: which of the requests are still to be done is known only with its own record.
         if unanswered > 0 && self.inflight.is_none() && self.spec.kind.remembers() {
@@ -239,7 +237,7 @@ impl VhostUser {
                 tracing::warn!("device '{}' has a daemon again", self.spec.id);
             }
             Err(error) => {
-                tracing::debug!("device '{}' has no daemon yet: {error}", self.spec.id);
+                tracing::debug!("device '{}' has no daemon yet: {}", self.spec.id, chain(&error));
                 self.retry = self.spec.reconnect.map(|pause| Instant::now() + pause);
                 self.lost |= self.retry.is_none() && !self.rings.is_empty();
             }

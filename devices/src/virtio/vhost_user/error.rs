@@ -50,7 +50,7 @@ pub enum VhostUserError {
         address: u64,
     },
     /// A request failed, or its answer is none.
-    #[error("the daemon failed at {request}: {source}")]
+    #[error("the daemon failed at {request}")]
     Request {
         /// The request.
         request: &'static str,
@@ -66,4 +66,10 @@ pub enum VhostUserError {
     /// A descriptor or a thread cannot be had.
     #[error("the host has no descriptors or threads left")]
     Host(#[source] io::Error),
+}
+
+/// An error and everything that caused it, for the log.
+pub(super) fn chain(error: &dyn std::error::Error) -> String {
+    let causes = std::iter::successors(error.source(), |cause| cause.source());
+    causes.fold(error.to_string(), |text, cause| format!("{text}: {cause}"))
 }

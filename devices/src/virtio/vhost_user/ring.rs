@@ -29,15 +29,17 @@ impl Ring {
         self.call = call;
     }
 
-    /// The daemon is gone: the next one goes on after what this one has answered. Returns how many requests are open.
-    pub(super) fn find_base(&mut self, memory: &Memory) -> u16 {
+    /// The daemon is gone: the next one goes on after what this one has answered. Returns how many requests it may have had in
+    /// work: of a ring that it had let go, those that it had taken.
+    pub(super) fn find_base(&mut self, memory: &Memory, running: bool) -> u16 {
         let [_, available, used] = self.ring.addresses;
         // Rings that the driver has put outside RAM were refused.
         let index = |at: u64| {
             let index = memory.read_obj::<u16>(GuestAddress(at + 2));
             index.map_or(0, u16::from_le)
         };
+        let taken = if running { index(available) } else { self.base };
         self.base = index(used);
-        index(available).wrapping_sub(self.base)
+        taken.wrapping_sub(self.base)
     }
 }

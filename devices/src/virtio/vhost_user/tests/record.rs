@@ -24,6 +24,8 @@ const CONFIG: u64 = 1 << 9;
 const INFLIGHT_SHMFD: u64 = 1 << 12;
 
 const RING: u64 = 0x1000;
+/// Requests that a daemon has taken when it lets go of a ring.
+const TAKEN: u32 = 4;
 
 /// What a daemon was told.
 #[derive(Clone, Debug, Default)]
@@ -34,6 +36,8 @@ struct Told {
     record: Option<u64>,
     /// How often it was given the guest's memory.
     tables: u32,
+    /// How often it had to let go of a ring.
+    stops: u32,
     /// The record that it made.
     made: Option<u64>,
 }
@@ -78,7 +82,12 @@ fn one(mut stream: &UnixStream, features: u64, told: &Mutex<Told>) -> Option<()>
     let value = match number {
         GET_FEATURES => (1_u64 << 30 | F_VERSION_1 | F_EVENT_IDX).to_le_bytes().to_vec(),
         GET_PROTOCOL_FEATURES => features.to_le_bytes().to_vec(),
-        GET_VRING_BASE | GET_CONFIG => payload,
+        GET_CONFIG => payload,
+        GET_VRING_BASE => {
+            told.stops += 1;
+            payload[4..8].copy_from_slice(&TAKEN.to_le_bytes());
+            payload
+        }
         SET_VRING_BASE => {
             told.bases.insert(word(&payload, 0), word(&payload, 4));
             return Some(());
@@ -119,6 +128,7 @@ impl Dial for Pairs {
 }
 
 struct Rig<'a> {
+    handle: VhostUserHandle,
     connections: mpsc::Receiver<UnixStream>,
     features: u64,
     driver: Driver<'a>,
@@ -156,11 +166,12 @@ fn with_requests(features: u64, test: impl FnOnce(&mut Rig<'_>, Stand)) {
         Introduced::new(spec(pause), Box::new(Pairs(sender))).unwrap()
     });
     let first = Stand::serve(connections.recv().unwrap(), features);
-    let (_, device) = make.join().unwrap().with(ram.clone()).unwrap();
+    let (handle, device) = make.join().unwrap().with(ram.clone()).unwrap();
     let (device, _) = on_bus(device, &ram);
     let driver = Driver::new(&device);
     driver.set_memory_enabled(true);
     let mut rig = Rig {
+        handle,
         connections,
         features,
         driver,
@@ -237,4 +248,24 @@ fn without_a_record_a_disk_with_no_open_requests_goes_on() {
         });
         assert!(!rig.needs_reset());
     });
+}
+
+#[test]
+fn a_daemon_may_die_while_the_machine_stands_still() {
+    for (answered, needs_reset) in [(2, true), (4, false)] {
+        with_requests(CONFIG, |rig, first| {
+            rig.handle.pause(true).unwrap();
+            wait_for("the end of the ring", || first.told().stops > 0);
+            rig.answers(answered);
+            first.die();
+            let second = rig.daemon();
+            rig.handle.pause(false).unwrap();
+            match needs_reset {
+                true => wait_for("DEVICE_NEEDS_RESET", || rig.needs_reset()),
+                false => wait_for("the start of the ring", || {
+                    second.told().bases.get(&0) == Some(&4)
+                }),
+            }
+        });
+    }
 }
