@@ -102,15 +102,15 @@ pub(super) fn layers(directory: &Path) -> Result<PathBuf> {
 
 /// The guest sees what is under its disk, writes over it, and gives some back.
 pub(super) fn written_in_layers<W: Write>(agent: &mut Agent<W>, qmp: &mut Qmp) -> Result<()> {
-    let count = "dd if=/dev/vdd bs=1M count=8 iflag=direct 2>/dev/null | tr -d '\\132' | wc -c";
+    let count = "dd if=/dev/vde bs=1M count=8 iflag=direct 2>/dev/null | tr -d '\\132' | wc -c";
     assert_eq!(
         agent.exec(count)?.trim(),
         "0",
         "the image under the disk reads otherwise"
     );
-    let id = agent.write_disk("/dev/vdd", SHORT)?;
+    let id = agent.write_disk("/dev/vde", SHORT)?;
     agent.disk_written(id)?;
-    agent.verify_disk("/dev/vdd", SHORT)?;
+    agent.verify_disk("/dev/vde", SHORT)?;
     assert!(of_disk(&stats(qmp)?, "q", "flush_operations") >= 3);
     let answer = qmp.command("query-block", Value::Null)?;
     let shown = answer
@@ -122,7 +122,7 @@ pub(super) fn written_in_layers<W: Write>(agent: &mut Agent<W>, qmp: &mut Qmp) -
         shown.map(|disk| &disk["inserted"]["backing_file_depth"]),
         Some(&json!(1))
     );
-    agent.exec("blkdiscard -o 8M -l 8M /dev/vdd && blkdiscard -z -o 1M -l 70000 /dev/vdd || true")?;
+    agent.exec("blkdiscard -o 8M -l 8M /dev/vde && blkdiscard -z -o 1M -l 70000 /dev/vde || true")?;
     Ok(())
 }
 

@@ -12,7 +12,12 @@ use tests::harness::qmp::Qmp;
 use tests::harness::vm::Launch;
 use tests::harness::{Error, Result};
 
+use daemons::Daemon;
+use reflector::Reflector;
+
+mod daemons;
 mod disks;
+mod reflector;
 mod stopped;
 
 const MIB: u64 = 1 << 20;
@@ -35,6 +40,9 @@ fn devices_serve_a_stock_kernel() -> Result<()> {
         image("cut", 1 << 20),
     );
     let upper = disks::layers(directory.path())?;
+    let mut daemon = Daemon::start(directory.path())?;
+    let switch = directory.path().join("switch");
+    let neighbour = Reflector::start(&switch)?;
     // Its TSC is that of an emulated lab host, which jumps when a vCPU comes back.
     let launch = Launch::stock()
         .append("tsc=nowatchdog")
@@ -45,6 +53,17 @@ fn devices_serve_a_stock_kernel() -> Result<()> {
             &format!("file={},format=raw,id=d,if=none", first.display()),
         ])
         .line("-device virtio-blk-pci,drive=d,serial=SN-1,num-queues=2")
+        .line("-object memory-backend-memfd,id=m,size=256M -machine memory-backend=m -device virtio-balloon-pci")
+        .args([
+            "-chardev",
+            &format!("socket,id=c,path={},reconnect=1", daemon.socket.display()),
+        ])
+        .line("-device vhost-user-blk-pci,chardev=c")
+        .args([
+            "-chardev",
+            &format!("socket,id=s,path={},reconnect=1", switch.display()),
+        ])
+        .line("-netdev vhost-user,id=n,chardev=s -device virtio-net-pci,netdev=n")
         .args([
             "-drive",
             &format!("file={},format=raw,readonly=on", fixed.display()),
@@ -57,14 +76,14 @@ fn devices_serve_a_stock_kernel() -> Result<()> {
     let mut qmp = vm.qmp()?;
     let devices = agent.exec("lspci -nn")?;
     assert_eq!(devices.matches("[1af4:1044]").count(), 2, "{devices}");
-    assert_eq!(devices.matches("[1af4:1042]").count(), 4, "{devices}");
+    assert_eq!(devices.matches("[1af4:1042]").count(), 5, "{devices}");
 
     random_bytes(&mut agent)?;
     let link = qmp.command("qom-get", json!({ "path": "r1", "property": "rng" }))?;
     assert_eq!(link, json!("/objects/zeros"));
 
     let facts =
-        agent.exec("cd /sys/block; cat vda/serial; echo; cat vda/size vda/ro vdb/ro; ls vda/mq | wc -l")?;
+        agent.exec("cd /sys/block; cat vda/serial; echo; cat vda/size vda/ro vdc/ro; ls vda/mq | wc -l")?;
     let facts: Vec<&str> = facts.split_whitespace().collect();
     assert_eq!(facts, ["SN-1", "32768", "0", "1", "2"]);
     writes(&mut agent, &mut qmp, &first, 64 << 10, 64)?;
@@ -73,7 +92,7 @@ fn devices_serve_a_stock_kernel() -> Result<()> {
 
     let before = fs::read(&fixed).expect("the image");
     let refused =
-        agent.exec("dd if=/dev/zero of=/dev/vdb bs=4k count=1 oflag=direct 2>&1; echo status $?")?;
+        agent.exec("dd if=/dev/zero of=/dev/vdc bs=4k count=1 oflag=direct 2>&1; echo status $?")?;
     assert!(!refused.contains("status 0"), "{refused}");
     assert!(
         fs::read(&fixed).expect("the image") == before,
@@ -81,6 +100,9 @@ fn devices_serve_a_stock_kernel() -> Result<()> {
     );
 
     disks::written_in_layers(&mut agent, &mut qmp)?;
+    daemons::served(&mut agent, &mut qmp, "/dev/vdb", &mut daemon)?;
+    daemons::connected(&mut agent, &mut qmp, &switch, neighbour)?;
+    daemons::refused(directory.path())?;
 
     // Somebody takes the disk away: an error for the guest, and for nobody else.
     File::options()
@@ -88,7 +110,7 @@ fn devices_serve_a_stock_kernel() -> Result<()> {
         .open(&cut)
         .and_then(|file| file.set_len(0))
         .expect("cut the image");
-    let read = agent.exec("dd if=/dev/vdc of=/dev/null bs=4k count=1 iflag=direct 2>&1; echo status $?")?;
+    let read = agent.exec("dd if=/dev/vdd of=/dev/null bs=4k count=1 iflag=direct 2>&1; echo status $?")?;
     assert!(read.contains("error") && !read.contains("status 0"), "{read}");
     assert!(of_disk(&stats(&mut qmp)?, "virtio1", "x-ballast-failed-operations") > 0);
 
