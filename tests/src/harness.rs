@@ -15,6 +15,7 @@ pub mod knob;
 pub mod kvm;
 pub mod maps;
 pub mod qmp;
+pub mod shell;
 pub mod swap;
 pub mod terminal;
 pub mod vm;

@@ -8,6 +8,7 @@ pub mod choice;
 pub mod cli;
 pub mod debian;
 pub mod demo;
+pub mod distribution;
 pub mod elf;
 pub mod error;
 pub mod guest;

@@ -6,11 +6,20 @@ use std::path::{Path, PathBuf};
 
 use super::archive::Archive;
 use super::stock::Stock;
-use super::{Error, Result, debian, process};
+use super::{Error, Result, debian, elf, process};
 use crate::job::{JOB_FILE, Job, MODULE_LIST, PROGRAMS};
 
 /// Modules that the lab host loads.
 const MODULES: [&str; 5] = ["kvm", "kvm_amd", "kvm_intel", "tun", "zram"];
+
+/// Where shared libraries of this machine lie.
+const SHARED: [&str; 5] = [
+    "/usr/lib/x86_64-linux-gnu",
+    "/lib/x86_64-linux-gnu",
+    "/usr/lib64",
+    "/lib64",
+    "/usr/lib",
+];
 
 /// What goes into the image of one lab host.
 #[derive(Clone, Debug)]
@@ -29,6 +38,14 @@ impl Contents {
         if let Some(name) = from.file_name() {
             self.files.push((Path::new(PROGRAMS).join(name), from.to_owned()));
         }
+    }
+
+    /// Adds a program that this machine has installed, with its libraries; where it lies here.
+    pub fn installed(&mut self, name: &str) -> Result<PathBuf> {
+        let program = process::find(name).ok_or_else(|| Error::Failed(format!("there is no {name}")))?;
+        self.libraries(elf::libraries(&program, &SHARED.map(PathBuf::from))?)?;
+        self.program(&program);
+        Ok(program)
     }
 
     /// Adds shared libraries by name where programs of this machine look for them.

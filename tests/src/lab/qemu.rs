@@ -1,24 +1,16 @@
 //! QEMU itself, to compare with: its version, and the program with all that it loads in a lab host.
 
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 
 use super::image::Contents;
-use super::{Error, Result, elf, process};
+use super::{Error, Result, process};
 
 /// The program.
 pub const PROGRAM: &str = "qemu-system-x86_64";
 /// The programs for images: one makes and checks them, one serves them to other VMMs.
 const IMAGES: [&str; 2] = ["qemu-img", "qemu-storage-daemon"];
-/// Where shared libraries of this machine lie.
-const SHARED: [&str; 5] = [
-    "/usr/lib/x86_64-linux-gnu",
-    "/lib/x86_64-linux-gnu",
-    "/usr/lib64",
-    "/lib64",
-    "/usr/lib",
-];
 /// The images that the machine `microvm` with a kernel of ours can ask for.
 const FIRMWARE: [&str; 4] = ["bios-microvm.bin", "pvh.bin", "linuxboot_dma.bin", "kvmvapic.bin"];
 /// Where they get in the lab host.
@@ -35,18 +27,14 @@ pub fn version() -> Result<String> {
 /// Adds `qemu-img` and `qemu-storage-daemon` to what a lab host holds.
 pub fn add_images(contents: &mut Contents) -> Result<()> {
     for name in IMAGES {
-        let program = process::find(name).ok_or_else(|| Error::Failed(format!("there is no {name}")))?;
-        contents.libraries(elf::libraries(&program, &SHARED.map(PathBuf::from))?)?;
-        contents.program(&program);
+        contents.installed(name)?;
     }
     Ok(())
 }
 
 /// Adds the program, its libraries and firmware to what a lab host holds.
 pub fn add(contents: &mut Contents) -> Result<()> {
-    let program = process::find(PROGRAM).ok_or_else(|| Error::Failed(format!("there is no {PROGRAM}")))?;
-    contents.libraries(elf::libraries(&program, &SHARED.map(PathBuf::from))?)?;
-    contents.program(&program);
+    let program = contents.installed(PROGRAM)?;
     let directories = process::capture(Command::new(&program).args(["-L", "help"]))?;
     for name in FIRMWARE {
         let found = directories

@@ -93,6 +93,41 @@ const FOR_TESTS: [Need; 12] = [
     need(Sign::Program("c++"), ["g++", "gcc-c++", "gcc", "gcc-c++"]),
 ];
 
+/// To make the disk of a distribution, and to log in to it by network.
+const FOR_DISTRIBUTION: [Need; 5] = [
+    need(
+        Sign::Program("mmdebstrap"),
+        ["mmdebstrap", "mmdebstrap", "mmdebstrap", "mmdebstrap"],
+    ),
+    need(
+        Sign::File("/usr/share/keyrings/debian-archive-keyring.gpg"),
+        [
+            "debian-archive-keyring",
+            "debian-keyring",
+            "debian-archive-keyring",
+            "debian-keyring",
+        ],
+    ),
+    need(
+        Sign::Program("sfdisk"),
+        ["fdisk", "util-linux", "util-linux", "util-linux"],
+    ),
+    need(
+        Sign::Program("mke2fs"),
+        ["e2fsprogs", "e2fsprogs", "e2fsprogs", "e2fsprogs"],
+    ),
+    need(
+        Sign::Program("ssh"),
+        ["openssh-client", "openssh-clients", "openssh", "openssh-clients"],
+    ),
+];
+
+/// Files of a distribution belong to several users, and only root can make such files.
+const WITHOUT_ROOT: Need = need(
+    Sign::Program("fakeroot"),
+    ["fakeroot", "fakeroot", "fakeroot", "fakeroot"],
+);
+
 /// Which of the needs are meant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Purpose {
@@ -100,19 +135,32 @@ pub enum Purpose {
     Guests,
     /// To run guests and every test.
     Tests,
+    /// To make and use the disk of a distribution.
+    Distribution,
+}
+
+impl Purpose {
+    fn needs(self) -> Vec<Need> {
+        match self {
+            Purpose::Guests => ALWAYS.to_vec(),
+            Purpose::Tests => [ALWAYS.as_slice(), FOR_TESTS.as_slice()].concat(),
+            Purpose::Distribution => {
+                let mut needs = FOR_DISTRIBUTION.to_vec();
+                if !rustix::process::geteuid().is_root() {
+                    needs.push(WITHOUT_ROOT);
+                }
+                needs
+            }
+        }
+    }
 }
 
 /// Sees to it that everything is there, or says which line installs what is not.
 pub fn ensure(purpose: Purpose, paths: &Paths) -> Result<()> {
-    let tests = if purpose == Purpose::Tests {
-        FOR_TESTS.as_slice()
-    } else {
-        &[]
-    };
+    let needs = purpose.needs();
     let absent = || {
-        ALWAYS
+        needs
             .iter()
-            .chain(tests)
             .filter(|need| !need.sign.is_there())
             .collect::<Vec<_>>()
     };

@@ -25,6 +25,14 @@ pub mod names {
     pub const STOCK: &str = "/lab/vmlinuz-debian";
     /// The guest's initramfs.
     pub const GUEST: &str = "/lab/guest.cpio";
+    /// The disk of a distribution, in lab hosts that have it.
+    pub const DISTRIBUTION: &str = "/lab/debian/disk.qcow2";
+    /// The kernel of that distribution.
+    pub const DISTRIBUTION_KERNEL: &str = "/lab/debian/vmlinuz";
+    /// The initramfs of that kernel.
+    pub const DISTRIBUTION_INITRD: &str = "/lab/debian/initrd.img";
+    /// The key that lets root in over the network.
+    pub const DISTRIBUTION_KEY: &str = "/lab/debian/key";
 }
 
 /// What is there to run guests with.

@@ -13,7 +13,7 @@ use super::super::choice::Place;
 use super::super::host::{self, Outcome, Streams};
 use super::super::tiny::Tiny;
 use super::super::workshop::Workshop;
-use super::super::{Error, Result, process, python, qemu};
+use super::super::{Error, Result, distribution, process, python, qemu};
 use super::Selection;
 use super::libtest::{self, Verdict};
 use super::report::{self, Case, Report};
@@ -23,8 +23,10 @@ use crate::job::{Job, PROGRAMS};
 /// How long one test program may take, and in a long run.
 const PATIENCE: Duration = Duration::from_secs(420);
 const LONG_PATIENCE: Duration = Duration::from_secs(3600);
-/// The test programs that make and check images of disks.
-const IMAGES_WANTED_BY: [&str; 2] = ["devices", "readme"];
+/// Test programs that make or check images of disks.
+const IMAGES_WANTED_BY: [&str; 3] = ["devices", "readme", DISTRIBUTION_WANTED_BY];
+/// The test program that boots a distribution from its disk.
+const DISTRIBUTION_WANTED_BY: &str = "distribution";
 /// Names of tests that only a long run runs begin with this.
 const LONG: &str = "long_";
 /// With more failures than this in one program, it was not the emulator.
@@ -165,9 +167,12 @@ fn run_one(
     let mut contents = workshop.contents(job, Some(tiny));
     contents.program(&executable.path);
     python::add(&mut contents, &executable.name, &workshop.paths)?;
-    let program = executable.name.rsplit("::").next().unwrap_or_default();
-    if IMAGES_WANTED_BY.contains(&program) {
+    let name = executable.name.rsplit("::").next().unwrap_or_default();
+    if IMAGES_WANTED_BY.contains(&name) {
         qemu::add_images(&mut contents)?;
+    }
+    if name == DISTRIBUTION_WANTED_BY {
+        distribution::add(&mut contents, &workshop.paths)?;
     }
 
     let start = Instant::now();
