@@ -8,8 +8,10 @@ pub mod disk;
 pub mod pattern;
 pub mod serve;
 pub mod sockets;
+pub mod stream;
 pub mod watch;
 
+use std::net::SocketAddr;
 use std::{fmt, fs};
 
 /// What the agent prints first of all: user space has begun. Nothing else on a console begins with its first byte.
@@ -70,6 +72,13 @@ pub enum Request {
         /// How.
         load: disk::Load,
     },
+    /// Talk with a server at full speed; the answer is a [`disk::Done`].
+    Stream {
+        /// The server.
+        address: SocketAddr,
+        /// How.
+        stream: stream::Stream,
+    },
     /// Look at the clock without a pause from now on.
     Watch,
     /// Stop that and tell the gaps, as [`watch::Gaps`] is written.
@@ -101,6 +110,7 @@ impl fmt::Display for Request {
             Request::WriteDisk { path, series } => write!(out, "disk-write {path} {series}"),
             Request::VerifyDisk { path, series } => write!(out, "disk-verify {path} {series}"),
             Request::LoadDisk { path, load } => write!(out, "disk-load {path} {load}"),
+            Request::Stream { address, stream } => write!(out, "stream {address} {stream}"),
             Request::Watch => out.write_str("watch"),
             Request::Gaps => out.write_str("gaps"),
             Request::PowerOff => out.write_str("poweroff"),
@@ -141,6 +151,10 @@ impl Request {
             ("disk-load", [path, load @ ..]) => Request::LoadDisk {
                 path: (*path).to_owned(),
                 load: disk::Load::parse(load)?,
+            },
+            ("stream", [address, stream @ ..]) => Request::Stream {
+                address: address.parse().ok()?,
+                stream: stream::Stream::parse(stream)?,
             },
             ("watch", []) => Request::Watch,
             ("gaps", []) => Request::Gaps,

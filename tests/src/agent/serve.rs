@@ -110,6 +110,10 @@ impl<W: Write> Agent<W> {
                 Ok(done) => self.say(id, &done.to_string(), 0),
                 Err(error) => self.say(id, &format!("{path}: {error}"), 1),
             },
+            Request::Stream { address, stream } => match stream.run(*address) {
+                Ok(done) => self.say(id, &done.to_string(), 0),
+                Err(error) => self.say(id, &format!("{address}: {error}"), 1),
+            },
             Request::Watch => {
                 self.watch = Some(Watch::start());
                 Ok(0)

@@ -46,6 +46,13 @@ fn requests_survive_the_wire() {
                 milliseconds: 2000,
             },
         },
+        Request::Stream {
+            address: ([10, 7, 8, 1], 4000).into(),
+            stream: stream::Stream {
+                way: stream::Way::Ask,
+                milliseconds: 2000,
+            },
+        },
         Request::Watch,
         Request::Gaps,
         Request::PowerOff,

@@ -1,11 +1,13 @@
 //! Asking the guest's agent.
 
 use std::io::Write;
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use super::console::Console;
 use super::{Error, Result};
 use crate::agent::disk::{Done, Load, Series};
+use crate::agent::stream::Stream;
 use crate::agent::watch::Gaps;
 use crate::agent::{Memory, READY, Reply, Request};
 
@@ -132,6 +134,12 @@ impl<W: Write> Agent<W> {
     pub fn load_disk(&mut self, path: &str, load: Load) -> Result<Done> {
         let path = path.to_owned();
         let text = self.ask(&Request::LoadDisk { path, load }, PATTERN)?;
+        Done::parse(&text).ok_or_else(|| Error::Connection(format!("no figures in {text:?}")))
+    }
+
+    /// Has the guest talk with a server at full speed.
+    pub fn stream(&mut self, address: SocketAddr, stream: Stream) -> Result<Done> {
+        let text = self.ask(&Request::Stream { address, stream }, PATTERN)?;
         Done::parse(&text).ok_or_else(|| Error::Connection(format!("no figures in {text:?}")))
     }
 

@@ -11,6 +11,7 @@ pub mod budget;
 pub mod cpu;
 pub mod machine;
 pub mod measured;
+pub mod net;
 pub mod overhead;
 pub mod pairs;
 pub mod pause;
@@ -65,7 +66,7 @@ enum Measure {
 }
 
 /// Every area, in the order of a full run.
-pub const AREAS: [Area; 7] = [
+pub const AREAS: [Area; 8] = [
     area("overhead", Measure::Lab(overhead::measure)),
     area("boot", Measure::Lab(boot::measure)),
     area("start", Measure::Lab(start::measure)),
@@ -73,6 +74,7 @@ pub const AREAS: [Area; 7] = [
     area("balloon", Measure::Lab(balloon::measure)),
     area("qmp", Measure::Lab(qmp::measure)),
     area("blk", Measure::Lab(blk::measure)),
+    area("net", Measure::Lab(net::measure)),
 ];
 
 const fn area(name: &'static str, measure: Measure) -> Area {
