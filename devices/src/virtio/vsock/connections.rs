@@ -138,6 +138,11 @@ impl Connections {
         }
     }
 
+    #[cfg(test)]
+    pub(super) fn resets(&self) -> usize {
+        self.resets.len()
+    }
+
     /// Whether the guest's packets can be answered.
     pub(super) fn has_room(&self) -> bool {
         self.resets.len() < MOST_RESETS

@@ -15,6 +15,8 @@ use super::*;
 use crate::testing::{Descriptor, DriverQueue, anonymous_ram};
 use crate::virtio::F_VERSION_1;
 
+mod wild;
+
 const GUEST: u64 = 5;
 const PORT: u32 = 700;
 const GUEST_PORT: u32 = 1024;
@@ -57,6 +59,8 @@ struct Rig<'a> {
     drivers: [DriverQueue<'a>; 3],
     queues: [VirtQueue; 3],
     faults: Faults,
+    /// Buffers that came back.
+    free: Vec<u32>,
 }
 
 impl<'a> Rig<'a> {
@@ -78,6 +82,7 @@ impl<'a> Rig<'a> {
             drivers,
             queues,
             faults: Faults::new(),
+            free: Vec::new(),
         }
     }
 
@@ -122,19 +127,25 @@ impl<'a> Rig<'a> {
     /// The driver sends a packet.
     fn send(&mut self, header: Header, payload: &[u8]) {
         let memory = self.ram.memory();
-        let header = Header {
-            len: u32::try_from(payload.len()).unwrap(),
-            ..header
-        };
-        memory.write_slice(&header.bytes(), GuestAddress(OUT)).unwrap();
         memory
             .write_slice(payload, GuestAddress(OUT + HEADER as u64))
             .unwrap();
-        let length = u32::try_from(HEADER + payload.len()).unwrap();
+        self.try_send(header, payload.len());
+        assert_eq!(self.drivers[1].take_used(), [(0, 0)]);
+    }
+
+    /// The same with whatever bytes there are, which the device may leave in its ring.
+    fn try_send(&mut self, header: Header, length: usize) {
+        let memory = self.ram.memory();
+        let header = Header {
+            len: u32::try_from(length).unwrap(),
+            ..header
+        };
+        memory.write_slice(&header.bytes(), GuestAddress(OUT)).unwrap();
+        let length = u32::try_from(HEADER + length).unwrap();
         self.drivers[1].describe(0, Descriptor::readable(OUT, length));
         self.drivers[1].offer(0);
         self.serve();
-        assert_eq!(self.drivers[1].take_used(), [(0, 0)]);
     }
 
     /// What the driver receives; it has the buffers back at once.
@@ -142,26 +153,35 @@ impl<'a> Rig<'a> {
         self.serve();
         let mut all = Vec::new();
         loop {
-            let used = self.drivers[0].take_used();
-            if used.is_empty() {
+            let packets = self.take_packets();
+            if packets.is_empty() {
                 return all;
             }
-            for (head, length) in used {
-                let at = IN + 2 * (MOST as u64) * u64::from(head);
-                let mut bytes = vec![0; usize::try_from(length).unwrap()];
-                self.ram
-                    .memory()
-                    .read_slice(&mut bytes, GuestAddress(at))
-                    .unwrap();
-                let payload = bytes.split_off(HEADER);
-                let header = Header::parse(&bytes.try_into().unwrap());
-                assert_eq!(header.len as usize, payload.len());
-                assert_eq!((header.from_cid, header.to_cid), (HOST, GUEST));
-                all.push((header, payload));
+            all.extend(packets);
+            for head in std::mem::take(&mut self.free) {
                 self.give(u16::try_from(head).unwrap(), PAGE);
             }
             self.serve();
         }
+    }
+    /// What is in the buffers that have come back; without others for them.
+    fn take_packets(&mut self) -> Vec<(Header, Vec<u8>)> {
+        let take = |(head, length): (u32, u32)| {
+            let at = IN + 2 * (MOST as u64) * u64::from(head);
+            let mut bytes = vec![0; usize::try_from(length).unwrap()];
+            self.ram
+                .memory()
+                .read_slice(&mut bytes, GuestAddress(at))
+                .unwrap();
+            let payload = bytes.split_off(HEADER);
+            let header = Header::parse(&bytes.try_into().unwrap());
+            assert_eq!(header.len as usize, payload.len());
+            assert_eq!((header.from_cid, header.to_cid), (HOST, GUEST));
+            (header, payload)
+        };
+        let used = self.drivers[0].take_used();
+        self.free.extend(used.iter().map(|(head, _)| *head));
+        used.into_iter().map(take).collect()
     }
 
     /// What the driver receives besides news of credit.
