@@ -235,7 +235,7 @@ impl VirtioDevice for Console {
         &self.shared.event
     }
 
-    /// Linux hands 16 bytes of a line to the console at a time, and waits for each with interrupts off.
+    /// Linux waits for each piece of what is written, and of its own messages, in a loop with interrupts off.
     fn awaited(&self) -> &[u16] {
         &AWAITED
     }
