@@ -11,6 +11,7 @@ use memory::size::ByteSize;
 use vmm::cli::memory_options::ObjectArg;
 use vmm::config::BackendDefaults;
 use vmm::control::block_report::Disk;
+use vmm::control::daemon_report::Daemon;
 use vmm::control::event::{Event, ShutdownReason};
 use vmm::control::inventory::Item;
 use vmm::control::target::Target;
@@ -177,6 +178,10 @@ impl Target for Machine {
     }
 
     fn disks(&self) -> &[Disk] {
+        &[]
+    }
+
+    fn daemons(&self) -> &[Daemon] {
         &[]
     }
 
