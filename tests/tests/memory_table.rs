@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::fs;
 use std::path::Path;
 
+use rustix::fs::SealFlags;
 use serde_json::{Value, json};
 use tests::harness::backing::{self, HUGE_PAGE, ID};
 use tests::harness::hugepages::{Pages, Pool};
@@ -223,6 +224,90 @@ fn properties_leave_their_marks() -> Result<()> {
             );
         }
     }
+    Ok(())
+}
+
+/// A backend that shows its property only beside others: a node each of one guest.
+#[test]
+#[ignore = "needs the lab: cargo lab test"]
+fn files_and_seals_are_as_asked() -> Result<()> {
+    const SIZE: usize = 48 << 20;
+    const OFFSET: u64 = 6 << 20;
+    const ALIGN: u64 = 1 << 30;
+    let directory = tempfile::tempdir_in("/dev/shm").map_err(Error::file("create", Path::new("/dev/shm")))?;
+    let [shared, template] = ["shared", "template"].map(|name| directory.path().join(name));
+    fs::write(&template, vec![7; SIZE]).map_err(Error::file("write", &template))?;
+    let file = format!("memory-backend-file,size={SIZE},mem-path");
+    let objects = [
+        format!(
+            "{file}={},share=on,offset={OFFSET},align={ALIGN}",
+            shared.display()
+        ),
+        format!("{file}={},readonly=on,rom=off", template.display()),
+        format!("memory-backend-memfd,size={SIZE}"),
+        format!("memory-backend-memfd,size={SIZE},seal=off"),
+    ];
+    let mut launch = Launch::tiny().arg("-S").qmp();
+    for (node, object) in objects.iter().enumerate() {
+        let cpus = if node == 0 { ",cpus=0" } else { "" };
+        let numa = format!("node,nodeid={node},memdev=node{node}{cpus}");
+        launch = launch.args(["-object", &format!("{object},id=node{node}"), "-numa", &numa]);
+    }
+    let mut vm = launch.start()?;
+    let mut qmp = vm.qmp()?;
+
+    let memory = vm.memory()?;
+    let named = |path: &Path| memory.iter().find(|found| Path::new(&found.name) == path);
+    let found = named(&shared).expect("the file is mapped");
+    // The guest has it at address 0.
+    assert_eq!(
+        (found.offset, found.start % ALIGN, found.shared),
+        (OFFSET, 0, true),
+        "{found:?}"
+    );
+    let size = |path: &Path| {
+        fs::metadata(path)
+            .map(|data| data.len())
+            .map_err(Error::file("find", path))
+    };
+    assert_eq!(size(&shared)?, OFFSET + SIZE as u64);
+    let found = named(&template).expect("the template is mapped");
+    assert_eq!((found.shared, found.has_flag("wr")), (false, true), "{found:?}");
+
+    let (mut seals, mut modes) = (Vec::new(), Vec::new());
+    let open = Path::new("/proc").join(vm.pid().to_string());
+    for entry in fs::read_dir(open.join("fd"))
+        .map_err(Error::file("read", &open))?
+        .flatten()
+    {
+        let Ok(target) = fs::read_link(entry.path()) else {
+            continue;
+        };
+        if target == template {
+            let info = open.join("fdinfo").join(entry.file_name());
+            let info = fs::read_to_string(&info).map_err(Error::file("read", &info))?;
+            modes.extend(
+                info.lines()
+                    .filter_map(|line| line.strip_prefix("flags:")?.trim().chars().last()),
+            );
+        }
+        if target.starts_with("/memfd:ballast-ram (deleted)") {
+            let memfd = fs::File::open(entry.path()).map_err(Error::file("open", &target))?;
+            seals.push(rustix::fs::fcntl_get_seals(&memfd).expect("a memfd has seals"));
+        }
+    }
+    // Open for reading only (open(2): O_RDONLY is 0).
+    assert_eq!(modes, ['0']);
+    seals.sort_by_key(|seals| seals.bits());
+    assert_eq!(seals, [SealFlags::SEAL, SealFlags::SHRINK | SealFlags::GROW]);
+
+    qmp.command("quit", Value::Null)?;
+    assert!(vm.wait(std::time::Duration::from_secs(10))?.success());
+    let left = fs::read(&template).map_err(Error::file("read", &template))?;
+    assert!(
+        left.iter().all(|byte| *byte == 7),
+        "nothing is written to a template"
+    );
     Ok(())
 }
 

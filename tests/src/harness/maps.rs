@@ -18,6 +18,8 @@ pub struct Mapping {
     pub end: u64,
     /// Whether it is shared.
     pub shared: bool,
+    /// Where it begins in its file.
+    pub offset: u64,
     /// The file behind it, or a name in brackets, or nothing.
     pub name: String,
     /// The fields in kB, in bytes here: `Rss`, `Private_Hugetlb`, …
@@ -158,11 +160,13 @@ fn parse_header(line: &str) -> Option<Mapping> {
     let mut words = line.split_whitespace();
     let (start, end) = words.next()?.split_once('-')?;
     let permissions = words.next()?;
-    let name = words.skip(3).collect::<Vec<_>>().join(" ");
+    let offset = u64::from_str_radix(words.next()?, 16).ok()?;
+    let name = words.skip(2).collect::<Vec<_>>().join(" ");
     Some(Mapping {
         start: u64::from_str_radix(start, 16).ok()?,
         end: u64::from_str_radix(end, 16).ok()?,
         shared: permissions.ends_with('s'),
+        offset,
         name,
         ..Mapping::default()
     })
