@@ -6,8 +6,11 @@
 //! end between two readings are not seen; neither VMM has such threads at work here. Both files: proc(5).
 
 use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
+
+use rustix::io::Errno;
 
 use crate::harness::{Error, Result};
 
@@ -62,15 +65,25 @@ impl Threads {
             .flatten()
         {
             let task = entry.path();
-            let running = running(&task)?;
             let is_vcpu = |id: &u32| entry.file_name().to_string_lossy() == id.to_string();
             if self.vcpus.iter().any(is_vcpu) {
-                spent.vcpus += running.saturating_sub(guest(&task)?);
-            } else {
+                spent.vcpus += running(&task)?.saturating_sub(guest(&task)?);
+            } else if let Some(running) = unless_ended(running(&task))? {
                 spent.others += running;
             }
         }
         Ok(spent)
+    }
+}
+
+/// A thread may end after it was listed: ENOENT when its files are opened, ESRCH when they are read.
+fn unless_ended(running: Result<Duration>) -> Result<Option<Duration>> {
+    let ended = |source: &io::Error| {
+        source.kind() == io::ErrorKind::NotFound || source.raw_os_error() == Some(Errno::SRCH.raw_os_error())
+    };
+    match running {
+        Err(Error::File { source, .. }) if ended(&source) => Ok(None),
+        running => running.map(Some),
     }
 }
 

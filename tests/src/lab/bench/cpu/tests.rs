@@ -25,3 +25,18 @@ fn a_vcpu_counts_apart() {
     let threads = Threads::new(id, vec![id]);
     assert!(threads.spent().unwrap().vcpus > Duration::ZERO);
 }
+
+#[test]
+fn threads_that_end_meanwhile_are_left_out() {
+    let threads = Threads::new(std::process::id(), Vec::new());
+    let brief = std::thread::spawn(|| {
+        let start = std::time::Instant::now();
+        while start.elapsed() < Duration::from_millis(200) {
+            std::thread::spawn(|| ()).join().unwrap();
+        }
+    });
+    while !brief.is_finished() {
+        threads.spent().unwrap();
+    }
+    brief.join().unwrap();
+}
