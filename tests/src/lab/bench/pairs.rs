@@ -37,7 +37,7 @@ impl Contest {
         time: Duration,
         mut measure: impl FnMut(Vmm, &mut Guest) -> Result<T>,
     ) -> Result<Vec<(T, T)>> {
-        rounds(time, |round| {
+        rounds(PAIRS, time, |round| {
             Ok(if round.is_multiple_of(2) {
                 let ours = measure(Vmm::Ballast, &mut self.ours)?;
                 (ours, measure(Vmm::Qemu, &mut self.theirs)?)
@@ -49,11 +49,11 @@ impl Contest {
     }
 }
 
-/// Measures [`PAIRS`] times, fewer where a busy machine is not through within `time`.
-pub fn rounds<T>(time: Duration, mut measure: impl FnMut(usize) -> Result<T>) -> Result<Vec<T>> {
+/// Measures so many times, fewer where a busy machine is not through within `time`.
+pub fn rounds<T>(most: usize, time: Duration, mut measure: impl FnMut(usize) -> Result<T>) -> Result<Vec<T>> {
     let start = Instant::now();
     let mut rounds = Vec::new();
-    while rounds.len() < LEAST || (rounds.len() < PAIRS && start.elapsed() < time) {
+    while rounds.len() < LEAST || (rounds.len() < most && start.elapsed() < time) {
         rounds.push(measure(rounds.len())?);
     }
     Ok(rounds)

@@ -28,10 +28,11 @@ use crate::harness::maps;
 use crate::harness::{Error, Result};
 use crate::lab::qemu;
 
-/// How much is taken, unless the machine has less than four times as much to give, in bytes.
-const SIZE: u64 = 2 << 30;
-/// Less than this tells nothing.
-const LEAST: u64 = 1 << 30;
+/// How much is taken, in bytes. A virtual machine may give its free memory back to its own host meanwhile (free page reporting),
+/// and pays for it at the next touch: little memory taken often tells more than much taken rarely.
+const SIZE: u64 = 512 << 20;
+/// How often each takes it.
+const TIMES: usize = 21;
 /// How many threads populate.
 const THREADS: [(usize, &str); 2] = [(1, "1-thread"), (2, "2-threads")];
 /// How long the rounds of one kind of page and number of threads may take.
@@ -90,19 +91,19 @@ pub fn measure(programs: &Programs, report: &mut Report<'_>) -> Result<()> {
         .write(true)
         .open(kvm)
         .map_err(Error::file("open", kvm))?;
-    let size = size()?;
-    report.note(&format!("prealloc: {} GiB on this machine", size >> 30));
+    enough()?;
+    report.note(&format!("prealloc: {} MiB on this machine", SIZE >> 20));
     for page in populate::PAGES {
         if page == Page::Transparent && !transparent()? {
             report.note("prealloc: this machine has transparent huge pages switched off: not measured");
             continue;
         }
         let _pool = match page {
-            Page::Huge => Some(pool(size)?),
+            Page::Huge => Some(pool()?),
             Page::Base | Page::Transparent => None,
         };
         for (threads, name) in THREADS {
-            let rounds = rounds(programs, page, threads, size)?;
+            let rounds = rounds(programs, page, threads)?;
             let area = format!("prealloc.{page}.{name}");
             let of = |pick: fn(&Round) -> (f64, f64)| rounds.iter().map(pick).collect::<Vec<_>>();
             let bare = of(|round| (round.ours.populating, round.bare.populating));
@@ -121,25 +122,24 @@ fn transparent() -> Result<bool> {
     Ok(!text.contains("[never]"))
 }
 
-/// Adds so many bytes to the pool of huge pages, and keeps tests that change it away.
-fn pool(size: u64) -> Result<(Kept, File)> {
+/// Adds what one takes to the pool of huge pages, and keeps tests that change it away.
+fn pool() -> Result<(Kept, File)> {
     let path = Path::new(HOST_LOCK);
     let lock = File::create(path).and_then(|file| file.lock().map(|()| file));
     let lock = lock.map_err(Error::file("lock", path))?;
-    Ok((ALL_2M.keep(ALL_2M.pages()?.total + size / HUGE_PAGE)?, lock))
+    Ok((ALL_2M.keep(ALL_2M.pages()?.total + SIZE / HUGE_PAGE)?, lock))
 }
 
-/// A number of GiB, or of less where there is not so much.
-fn size() -> Result<u64> {
+/// What is taken has to be a small part of what there is.
+fn enough() -> Result<()> {
     let path = Path::new("/proc/meminfo");
     let text = std::fs::read_to_string(path).map_err(Error::file("read", path))?;
     let memory = crate::agent::Memory::from_meminfo(&text).ok_or_else(|| Error::Format {
         path: path.to_owned(),
         what: "MemAvailable".into(),
     })?;
-    let size = SIZE.min(memory.available / 4) / LEAST * LEAST;
-    if size >= LEAST {
-        return Ok(size);
+    if memory.available >= 4 * SIZE {
+        return Ok(());
     }
     Err(Error::Connection(format!(
         "{} MiB of memory are too few to measure with",
@@ -147,15 +147,20 @@ fn size() -> Result<u64> {
     )))
 }
 
-fn rounds(programs: &Programs, page: Page, threads: usize, size: u64) -> Result<Vec<Round>> {
-    // Memory that a virtual machine gave back to its own host is very slow at its first touch.
-    let run = |who| run(command(programs, who, page, threads, size), page, threads, size);
+/// Who comes first alternates, because what one gives back is the next one's.
+fn rounds(programs: &Programs, page: Page, threads: usize) -> Result<Vec<Round>> {
+    let run = |who| run(command(programs, who, page, threads), page, threads);
+    // Memory that was given back is very slow at its first touch.
     run(Contestant::Loop)?;
-    pairs::rounds(ROUNDS, |_| {
-        Ok(Round {
-            bare: run(Contestant::Loop)?,
-            ours: run(Contestant::Ballast)?,
-            qemu: run(Contestant::Qemu)?,
+    pairs::rounds(TIMES, ROUNDS, |round| {
+        Ok(if round.is_multiple_of(2) {
+            let (bare, ours) = (run(Contestant::Loop)?, run(Contestant::Ballast)?);
+            let qemu = run(Contestant::Qemu)?;
+            Round { bare, ours, qemu }
+        } else {
+            let (qemu, ours) = (run(Contestant::Qemu)?, run(Contestant::Ballast)?);
+            let bare = run(Contestant::Loop)?;
+            Round { bare, ours, qemu }
         })
     })
 }
@@ -172,7 +177,7 @@ impl Drop for Running {
 }
 
 /// Starts one, watches it until everything is there, and kills it.
-fn run(mut command: Command, page: Page, threads: usize, size: u64) -> Result<Rates> {
+fn run(mut command: Command, page: Page, threads: usize) -> Result<Rates> {
     let program = command.get_program().to_string_lossy().into_owned();
     command
         .stdin(Stdio::piped())
@@ -199,19 +204,19 @@ fn run(mut command: Command, page: Page, threads: usize, size: u64) -> Result<Ra
             Page::Huge => unused.saturating_sub(ALL_2M.pages()?.free) * HUGE_PAGE,
         };
         let now = start.elapsed();
-        if first.is_none() && held > size / 32 {
+        if first.is_none() && held > SIZE / 32 {
             first = Some((now, held));
         }
-        if held + UNSURE >= size {
+        if held + UNSURE >= SIZE {
             let (since, already) = first.unwrap_or((Duration::ZERO, 0));
             return Ok(Rates {
-                populating: gibibytes(size - already)? / (now - since).max(GLANCE).as_secs_f64(),
-                whole: gibibytes(size)? / now.as_secs_f64(),
+                populating: gibibytes(SIZE - already)? / (now - since).max(GLANCE).as_secs_f64(),
+                whole: gibibytes(SIZE)? / now.as_secs_f64(),
             });
         }
         if child.0.try_wait().map_err(failed)?.is_some() || now > PATIENCE {
             return Err(Error::Ended {
-                what: format!("{program} held {size} bytes in pages of {page}"),
+                what: format!("{program} held {SIZE} bytes in pages of {page}"),
                 seen: format!("{held} bytes; {}", last_words(&mut child.0)),
             });
         }
@@ -228,14 +233,14 @@ fn last_words(child: &mut Child) -> String {
     text
 }
 
-fn command(programs: &Programs, who: Contestant, page: Page, threads: usize, size: u64) -> Command {
+fn command(programs: &Programs, who: Contestant, page: Page, threads: usize) -> Command {
     let object = match page {
         Page::Transparent if who == Contestant::Ballast => "memory-backend-ram,thp=on",
         Page::Base | Page::Transparent => "memory-backend-ram",
         Page::Huge => "memory-backend-memfd,hugetlb=on,hugetlbsize=2M",
     };
-    let memory = format!("{object},id=mem0,size={}M,prealloc=on", size >> 20);
-    let mebibytes = format!("{}M", size >> 20);
+    let memory = format!("{object},id=mem0,size={}M,prealloc=on", SIZE >> 20);
+    let mebibytes = format!("{}M", SIZE >> 20);
     let mut command;
     match who {
         Contestant::Loop => {
@@ -243,7 +248,7 @@ fn command(programs: &Programs, who: Contestant, page: Page, threads: usize, siz
             command.args([
                 populate::COMMAND,
                 page.name(),
-                &size.to_string(),
+                &SIZE.to_string(),
                 &threads.to_string(),
             ]);
         }
