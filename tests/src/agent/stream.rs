@@ -140,7 +140,7 @@ mod tests {
         for (_, way) in WAYS {
             let stream = Stream {
                 way,
-                milliseconds: 50,
+                milliseconds: 200,
             };
             let listener = TcpListener::bind("127.0.0.1:0").unwrap();
             let address = listener.local_addr().unwrap();
@@ -148,7 +148,7 @@ mod tests {
             let done = stream.run(address).unwrap();
             server.join().unwrap().unwrap();
             assert!(
-                done.blocks > 0 && done.took >= Duration::from_millis(50),
+                done.blocks > 0 && done.took >= Duration::from_millis(200),
                 "{way:?}: {done:?}"
             );
         }
