@@ -406,6 +406,8 @@ fn a_storm_of_resets_and_starts_ends_well() {
     let rig = Rig::new();
     let driver = rig.driver();
     for round in 0..200 {
+        // Only then are the rings the driver's, to be used anew.
+        driver.reset();
         let [mut first, second] = rig.queues();
         driver.start(0, &[&first, &second]);
         driver.set_status(15);
