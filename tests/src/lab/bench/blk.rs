@@ -12,8 +12,7 @@ use super::machine::{Guest, Vmm};
 use super::pairs::{self, Contest};
 use super::report::Report;
 use crate::agent::disk::{Done, Load};
-use crate::harness::vm::COMMAND_LINE;
-use crate::harness::{Error, Result, names};
+use crate::harness::{Error, Result};
 
 /// The kinds of images.
 const FORMATS: [&str; 2] = ["raw", "qcow2"];
@@ -93,15 +92,7 @@ fn boot(vmm: Vmm, format: &str, directory: &TempDir) -> Result<Guest> {
         });
     }
     let launch = vmm
-        .bare()
-        .args([
-            "-kernel",
-            names::STOCK,
-            "-initrd",
-            names::GUEST,
-            "-append",
-            COMMAND_LINE,
-        ])
+        .stock()
         .line("-m 256M -smp 1 -device virtio-blk-pci,drive=d")
         .args([
             "-drive",

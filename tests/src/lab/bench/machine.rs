@@ -65,6 +65,18 @@ impl Vmm {
         }
     }
 
+    /// How to start a guest with a distribution's kernel and our initramfs: it has drivers for what the tiny kernel has none.
+    pub fn stock(self) -> Launch {
+        self.with(names::STOCK, names::GUEST)
+    }
+
+    /// How to start a guest with our agent in this initramfs.
+    fn with(self, kernel: &str, initramfs: &str) -> Launch {
+        self.bare()
+            .args(["-kernel", kernel, "-initrd", initramfs])
+            .args(["-append", COMMAND_LINE])
+    }
+
     /// How to start this guest; a kernel and an initramfs come with it.
     pub fn launch(self, machine: &Machine) -> Launch {
         self.launch_with(machine, "")
@@ -78,15 +90,7 @@ impl Vmm {
             machine.mebibytes
         );
         let balloon = format!("{}{}", balloon::DEVICE[1], machine.balloon);
-        self.bare()
-            .args([
-                "-kernel",
-                names::TINY_ELF,
-                "-initrd",
-                INITRAMFS,
-                "-append",
-                COMMAND_LINE,
-            ])
+        self.with(names::TINY_ELF, INITRAMFS)
             .args([
                 "-m",
                 &format!("{}M", machine.mebibytes),

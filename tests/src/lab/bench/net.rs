@@ -11,8 +11,7 @@ use super::pairs::{self, Contest};
 use super::report::Report;
 use crate::agent::disk::Done;
 use crate::agent::stream::{Stream, Way};
-use crate::harness::vm::COMMAND_LINE;
-use crate::harness::{Error, Result, names};
+use crate::harness::{Error, Result};
 
 /// How long one measurement takes, and how long all of a kind may.
 const MILLISECONDS: u64 = 1500;
@@ -98,19 +97,7 @@ pub fn measure(report: &mut Report<'_>) -> Result<()> {
 }
 
 fn boot(tap: &Tap) -> Result<Guest> {
-    let launch = tap
-        .vmm
-        .bare()
-        .args([
-            "-kernel",
-            names::STOCK,
-            "-initrd",
-            names::GUEST,
-            "-append",
-            COMMAND_LINE,
-        ])
-        .line("-m 256M -smp 1")
-        .line(&tap.card());
+    let launch = tap.vmm.stock().line("-m 256M -smp 1").line(&tap.card());
     let mut guest = Guest::boot(launch, 1)?;
     let [host, own] = tap.addresses();
     guest.agent.exec(&format!(
