@@ -160,8 +160,8 @@ impl fmt::Debug for Filling {
 }
 
 impl Ram {
-    /// Begins the preallocations that run beside the guest, those of [`Prealloc::Background`]. `listener` is told of each that
-    /// ends, also of those that [`OpenBackend::fill`] begins later; it is called by threads that must not wait.
+    /// Begins the preallocations that run beside the guest, those of [`Prealloc::Background`] that have not begun yet. `listener` is
+    /// told of each that ends, also of those that [`OpenBackend::fill`] begins later; it is called by threads that must not wait.
     ///
     /// # Errors
     /// When a thread cannot be started.
@@ -180,9 +180,10 @@ impl OpenBackend {
     pub fn fill_beside_guest(&self, listener: &PreallocListener) -> io::Result<()> {
         // The first stays.
         let _ = self.opened.filling.listener.set(Arc::clone(listener));
-        match self.spec().prealloc {
-            Prealloc::Background => self.fill(),
-            Prealloc::Off | Prealloc::On => Ok(()),
+        // One that a client began during the start, and has perhaps ended, is not begun anew.
+        match (self.spec().prealloc, self.prealloc().state) {
+            (Prealloc::Background, PreallocState::None) => self.fill(),
+            _ => Ok(()),
         }
     }
 

@@ -111,6 +111,16 @@ fn a_cancelled_one_ends_and_says_so() {
 }
 
 #[test]
+fn one_that_has_ended_does_not_begin_again() {
+    let (ram, listener, reports) = guest(background(MEMFD, 16));
+    ram.fill_beside_guest(&listener).unwrap();
+    let ended = reports.recv_timeout(PATIENCE).unwrap();
+    // The end of a start, during which a client had it begin.
+    ram.fill_beside_guest(&listener).unwrap();
+    assert_eq!(ram.backends()[0].prealloc(), ended);
+}
+
+#[test]
 fn the_end_of_the_guest_ends_it() {
     let (ram, listener, reports) = guest(background(BackendKind::Ram, 4096));
     ram.fill_beside_guest(&listener).unwrap();
