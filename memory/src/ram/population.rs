@@ -7,7 +7,7 @@ use super::fill::PreallocListener;
 use super::open::{check_effective, check_placed};
 use super::refusal::prealloc_error;
 use super::{OpenBackend, Opened, PreallocState, RamError};
-use crate::backend::{OpenObserver, OpenStage, Prealloc};
+use crate::backend::{BackendSpec, MergeRequest, OpenObserver, OpenStage, Prealloc};
 use crate::prealloc::{self, Failure, Job};
 use crate::size::ByteSize;
 
@@ -112,7 +112,12 @@ fn filled(opened: &Opened) -> Result<PreallocState, RamError> {
         id: spec.id.clone(),
         source,
     })?;
-    check_effective(&spec, opened.source.as_ref(), &effective, complete)?;
+    // Merging was looked at when the memory was mapped; since then a client may have changed it, perhaps just now.
+    let wanted = BackendSpec {
+        merge: MergeRequest::Off,
+        ..BackendSpec::clone(&spec)
+    };
+    check_effective(&wanted, opened.source.as_ref(), &effective, complete)?;
     let misplaced = check_placed(&spec, &opened.mapping, complete)?;
     Ok(match (complete, misplaced) {
         (false, _) => PreallocState::Cancelled,

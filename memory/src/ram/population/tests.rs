@@ -3,7 +3,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use super::*;
-use crate::backend::{BackendKind, BackendSpec};
+use crate::backend::BackendKind;
+use crate::mapping::Advice;
 use crate::ram::{PreallocReport, Ram};
 use crate::size::ByteSize;
 use crate::testing::{HUGE_MEMFD, HugePages, MEMFD, MIB, Mount, directory, spec};
@@ -140,6 +141,20 @@ fn a_start_that_is_aborted_says_how_far_it_was() {
     drop(population);
     assert_eq!(states(&ram), [PreallocState::Cancelled, PreallocState::Cancelled]);
     assert_eq!(held(&ram), 0);
+}
+
+#[test]
+fn what_a_client_changes_meanwhile_does_not_end_the_start() {
+    let mut merged = wanted("a", BackendKind::Ram, 4);
+    merged.merge = MergeRequest::On;
+    let ram = Ram::map(vec![merged], &()).unwrap();
+    let population = Population::new(ram.backends(), None);
+    // The first half of `merge=off`: the kernel knows, and the specification does not yet.
+    let opened = &ram.backends()[0].opened;
+    let mapping = &opened.mapping;
+    mapping.advise(mapping.whole(), Advice::Unmergeable).unwrap();
+    population.run(&()).unwrap();
+    assert_eq!(states(&ram), [PreallocState::Done]);
 }
 
 #[test]
