@@ -1,15 +1,20 @@
 //! Split virtqueues, device side: bounded walks over what a driver made available, on top of `virtio-queue`.
 
 use std::fmt;
-use std::sync::atomic::Ordering;
+use std::sync::atomic::{Ordering, fence};
 
 use thiserror::Error;
 use virtio_queue::desc::split::Descriptor;
 use virtio_queue::{DescriptorChain, Queue, QueueOwnedT, QueueT};
-use vm_memory::GuestAddress;
+use vm_memory::{Bytes, GuestAddress};
 
 use super::Memory;
 use super::common::QueueRegisters;
+
+/// Bytes of flags and index at the beginning of both rings (virtio 1.2, §2.7.6 and §2.7.8).
+const RING_HEADER: u64 = 4;
+/// Bytes of an element of the used ring: head and length.
+const USED_ELEMENT: usize = 8;
 
 /// Errors of a ring that a driver has set up or filled wrongly. The device needs a reset after one.
 #[derive(Debug, Error)]
@@ -66,6 +71,15 @@ impl QueueError {
     }
 }
 
+/// A chain that goes back to the driver.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Used {
+    /// Index of its first descriptor.
+    pub head: u16,
+    /// Bytes that the device has written to it.
+    pub length: u32,
+}
+
 /// What is left to do after a device has served a queue.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Finish {
@@ -81,8 +95,8 @@ pub struct VirtQueue {
     index: u16,
     /// `None` where the driver left the queue disabled.
     queue: Option<Queue>,
-    /// Chains were returned since the driver was last considered for an interrupt.
-    used: bool,
+    /// How many chains had been returned when the driver was last considered for an interrupt; counts in circles.
+    considered: u16,
     /// The available ring's index when device or worker last looked at it.
     seen: u16,
 }
@@ -121,7 +135,7 @@ impl VirtQueue {
         Ok(VirtQueue {
             index,
             queue,
-            used: false,
+            considered: 0,
             seen: 0,
         })
     }
@@ -132,7 +146,7 @@ impl VirtQueue {
         VirtQueue {
             index,
             queue: None,
-            used: false,
+            considered: 0,
             seen: 0,
         }
     }
@@ -175,21 +189,35 @@ impl VirtQueue {
             .map(|chain| Chain { chain, last: None }))
     }
 
-    /// Returns the chain that begins at `head`, of which the device has written `len` bytes.
+    /// Returns the chain that begins at `head`, of which the device has written `length` bytes.
     ///
     /// # Errors
     /// When `head` is no descriptor of this queue, or the used ring cannot be written.
-    pub fn add_used(&mut self, memory: &Memory, head: u16, len: u32) -> Result<(), QueueError> {
-        let Some(queue) = self.queue.as_mut() else {
+    pub fn add_used(&mut self, memory: &Memory, head: u16, length: u32) -> Result<(), QueueError> {
+        self.add_used_together(memory, &[Used { head, length }])
+    }
+
+    /// Returns chains, of which the driver sees all or none: at most [`VirtQueue::size`] of them.
+    ///
+    /// # Errors
+    /// As [`VirtQueue::add_used`], and the driver sees none.
+    pub fn add_used_together(&mut self, memory: &Memory, chains: &[Used]) -> Result<(), QueueError> {
+        let (Some(queue), Some((last, others))) = (self.queue.as_mut(), chains.split_last()) else {
             return Ok(());
         };
-        self.used = true;
-        let broken = |source| QueueError::AddUsed {
+        let broken = |head, source| QueueError::AddUsed {
             queue: self.index,
             head,
             source,
         };
-        queue.add_used(memory, head, len).map_err(broken)
+        for chain in others {
+            write_used(queue, memory, *chain).map_err(|source| broken(chain.head, source))?;
+            queue.set_next_used(queue.next_used().wrapping_add(1));
+        }
+        // This writes the ring's index, which counts those before, too.
+        queue
+            .add_used(memory, last.head, last.length)
+            .map_err(|source| broken(last.head, source))
     }
 
     /// Asks the driver to ring again, and finds out whether it waits for an interrupt.
@@ -199,13 +227,54 @@ impl VirtQueue {
         let Some(queue) = self.queue.as_mut() else {
             return Ok(Finish::default());
         };
-        let interrupt = std::mem::take(&mut self.used) && queue.needs_notification(memory).map_err(broken)?;
+        let returned = queue.next_used();
+        let before = std::mem::replace(&mut self.considered, returned);
+        let interrupt = returned != before && wants_interrupt(queue, memory, before).map_err(broken)?;
         queue.enable_notification(memory).map_err(broken)?;
         // What the device has seen and left alone, such as a network card's receive buffers, is no news.
         let index = queue.avail_idx(memory, Ordering::Acquire).map_err(broken)?.0;
         let more = std::mem::replace(&mut self.seen, index) != index;
         Ok(Finish { interrupt, more })
     }
+}
+
+/// Writes the element of the used ring that comes next; the driver does not see it before the ring's index.
+fn write_used(queue: &Queue, memory: &Memory, chain: Used) -> Result<(), virtio_queue::Error> {
+    if chain.head >= queue.size() {
+        return Err(virtio_queue::Error::InvalidDescriptorIndex);
+    }
+    let slot = u64::from(queue.next_used() % queue.size());
+    let mut element = [0; USED_ELEMENT];
+    element[..4].copy_from_slice(&u32::from(chain.head).to_le_bytes());
+    element[4..].copy_from_slice(&chain.length.to_le_bytes());
+    let place = ring_address(queue.used_ring(), slot * USED_ELEMENT as u64)?;
+    memory
+        .write_slice(&element, place)
+        .map_err(virtio_queue::Error::GuestMemory)
+}
+
+/// Whether the driver waits for one of the chains that were returned since there had been `before` of them (virtio 1.2, §2.7.7).
+fn wants_interrupt(queue: &Queue, memory: &Memory, before: u16) -> Result<bool, virtio_queue::Error> {
+    if !queue.event_idx_enabled() {
+        return Ok(true);
+    }
+    // The used ring's index is written before the driver's wish is read: it does the same the other way round.
+    fence(Ordering::SeqCst);
+    // It lies behind the available ring's heads.
+    let place = ring_address(queue.avail_ring(), 2 * u64::from(queue.size()))?;
+    let event = memory
+        .load(place, Ordering::Relaxed)
+        .map(u16::from_le)
+        .map_err(virtio_queue::Error::GuestMemory)?;
+    let returned = queue.next_used();
+    Ok(returned.wrapping_sub(event).wrapping_sub(1) < returned.wrapping_sub(before))
+}
+
+/// A place in a ring, after its flags and its index.
+fn ring_address(ring: u64, offset: u64) -> Result<GuestAddress, virtio_queue::Error> {
+    ring.checked_add(RING_HEADER + offset)
+        .map(GuestAddress)
+        .ok_or(virtio_queue::Error::AddressOverflow)
 }
 
 /// One chain of descriptors. Yields at most as many as the queue has (or an indirect table, 65535), loops included.

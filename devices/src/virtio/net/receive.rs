@@ -14,7 +14,7 @@ use super::{TURN, Turn};
 use crate::fault::{Faults, GuestFault};
 use crate::net::{HEADER, MAX_FRAME, Network};
 use crate::virtio::Memory;
-use crate::virtio::queue::{Chain, QueueError, VirtQueue};
+use crate::virtio::queue::{Chain, QueueError, Used, VirtQueue};
 
 /// Fields of the header.
 const FLAGS: usize = 0;
@@ -33,13 +33,6 @@ const MAX_DESCRIPTORS: usize = 256;
 /// A chain that cannot be written.
 struct Broken;
 
-/// A buffer with a part of the frame.
-#[derive(Debug)]
-struct Filled {
-    head: u16,
-    length: u32,
-}
-
 /// The way in.
 #[derive(Debug)]
 pub(super) struct Receiver {
@@ -50,8 +43,9 @@ pub(super) struct Receiver {
     length: usize,
     /// How many of them the driver's buffers have.
     placed: usize,
-    /// Buffers with the frame's beginning; the driver gets all of a frame's at once.
-    filled: Vec<Filled>,
+    /// Buffers with the frame's beginning. The driver has to get all of a frame's at once: it takes what follows a part of them for
+    /// frames of their own (§5.1.6.4).
+    filled: Vec<Used>,
     /// Where the driver will read the two bytes of `num_buffers`.
     count_at: [GuestAddress; 2],
 }
@@ -145,17 +139,18 @@ impl Receiver {
         self.placed += given;
         // A frame is shorter than 4 GiB.
         let length = u32::try_from(given).unwrap_or(u32::MAX);
-        self.filled.push(Filled { head, length });
+        self.filled.push(Used { head, length });
         let done = self.placed == self.length;
         if done {
             self.count(memory);
         } else if self.merge && self.filled.len() < usize::from(queue.size()) {
             return Ok(true);
         }
-        // What fits into no buffer, or not into all that there are, is dropped: they come back empty.
-        for Filled { head, length } in self.filled.drain(..) {
-            queue.add_used(memory, head, if done { length } else { 0 })?;
+        if !done {
+            // What fits into no buffer, or not into all that there are, is dropped: they come back empty.
+            self.filled.iter_mut().for_each(|used| used.length = 0);
         }
+        queue.add_used_together(memory, &self.filled)?;
         self.forget();
         Ok(true)
     }

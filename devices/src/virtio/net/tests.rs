@@ -1,5 +1,6 @@
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixDatagram;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
 
 use memory::layout::PCI32_WINDOW_START;
@@ -171,6 +172,33 @@ fn a_frame_fills_one_buffer_or_several() {
     assert_eq!(got[..12], [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 3, 0], "three buffers");
     assert_eq!(got[12..], frame(0, 0, 3000)[12..]);
     assert_eq!(rig.faults("virtio-chain"), 0);
+}
+
+/// A driver that looks at its ring all the time, as one under load does: what it saw of a frame without the rest, it would take
+/// for all of it.
+#[test]
+fn no_part_of_a_frame_is_seen() {
+    const PIECES: u16 = 32;
+    let ram = anonymous_ram(8);
+    let mut rig = Rig::new(&ram, F_MRG_RXBUF);
+    let [.., used] = rig.receive.rings();
+    let done = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !done.load(Ordering::Relaxed) {
+                let index: u16 = ram.memory().read_obj(GuestAddress(used + 2)).unwrap();
+                assert_eq!(index % PIECES, 0, "some buffers of a frame");
+            }
+        });
+        for _ in 0..500 {
+            (0..PIECES).for_each(|index| rig.room(index, 100));
+            rig.far
+                .send(&frame(0, 0, usize::from(PIECES) * 100 - HEADER))
+                .unwrap();
+            assert_eq!(rig.received().len(), usize::from(PIECES));
+        }
+        done.store(true, Ordering::Relaxed);
+    });
 }
 
 #[test]

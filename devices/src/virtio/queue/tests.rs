@@ -250,3 +250,56 @@ fn late_chains_are_news_once() {
     assert_eq!(take(&mut queue, &ram).unwrap().len(), 1);
     assert!(!queue.finish(ram.memory()).unwrap().more);
 }
+
+/// `count` chains from `first` on, each with as many bytes as its number.
+fn many(first: u16, count: u16) -> Vec<Used> {
+    let used = |index: u16| Used {
+        head: index % SIZE,
+        length: u32::from(index % SIZE),
+    };
+    (first..first + count).map(used).collect()
+}
+
+#[test]
+fn chains_that_belong_together_come_at_once_or_not_at_all() {
+    let ram = ram();
+    let mut driver = DriverQueue::new(&ram, BASE, SIZE);
+    let mut queue = queue(&ram, &driver, 0);
+    queue.add_used_together(ram.memory(), &[]).unwrap();
+    assert_eq!(queue.finish(ram.memory()).unwrap(), Finish::default());
+    // Around the end of the ring.
+    for first in [0, 10] {
+        queue.add_used_together(ram.memory(), &many(first, 10)).unwrap();
+        let expected = many(first, 10).into_iter();
+        let expected: Vec<_> = expected.map(|used| (used.head.into(), used.length)).collect();
+        assert_eq!(driver.take_used(), expected);
+    }
+    // The driver would see those before the bad one, were they returned one by one.
+    for bad in [3, 9] {
+        let mut chains = many(0, 10);
+        chains[bad].head = SIZE;
+        let result = queue.add_used_together(ram.memory(), &chains);
+        assert!(matches!(result, Err(QueueError::AddUsed { head: SIZE, .. })));
+        assert_eq!(driver.used_index(), 20);
+    }
+}
+
+/// A driver that waits for any of the chains is told, wherever among them it is and however the indices wrap.
+#[test]
+fn interrupts_come_for_each_of_many_chains() {
+    let ram = ram();
+    let driver = DriverQueue::new(&ram, BASE, SIZE);
+    let mut queue = queue(&ram, &driver, F_EVENT_IDX);
+    let mut returned = 0_u16;
+    for round in 0..u16::MAX {
+        let (before, count) = (returned, round % SIZE + 1);
+        // One before the first, each of them, and one after the last.
+        let place = round / SIZE % (count + 2);
+        driver.set_used_event(before.wrapping_add(place).wrapping_sub(1));
+        queue.add_used_together(ram.memory(), &many(0, count)).unwrap();
+        returned = returned.wrapping_add(count);
+        let interrupt = (1..=count).contains(&place);
+        let finish = queue.finish(ram.memory()).unwrap();
+        assert_eq!(finish.interrupt, interrupt, "{place} of {count} after {before}");
+    }
+}
