@@ -1,30 +1,123 @@
 //! The console of virtio, as a stock kernel's driver uses it.
 
-use tests::harness::Result;
-use tests::harness::vm::Launch;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::ChildStdin;
+
+use tempfile::TempDir;
+use tests::harness::agent::Agent;
+use tests::harness::vm::{Launch, Vm};
+use tests::harness::{Error, Result};
+
+/// How many times as fast as the serial port the console has to be.
+const FASTER: f64 = 5.0;
+/// What is written to each.
+const BYTES: usize = 1 << 20;
+const PARTS: usize = 32;
+/// With its end 64 bytes.
+const LINE: &str = "abcdefghijklmnopqrstuvwxyz-0123456789-ABCDEFGHIJKLMNOPQRSTUVWXY";
 
 /// The agent talks over the console itself, so everything here went through it, in both directions.
 #[test]
 #[ignore = "needs the lab: cargo lab test"]
 fn the_console_carries_much_and_loses_nothing() -> Result<()> {
-    let mut vm = Launch::stock()
-        .append("agent=/dev/hvc0")
-        .line("-m 256 -smp 2 -chardev stdio,id=c -device virtio-serial-pci -device virtconsole,chardev=c")
-        .line("-serial none")
-        .start()?;
-    let mut agent = vm.boot()?;
-    let devices = agent.exec("lspci -nn")?;
+    let mut rig = Rig::start()?;
+    let devices = rig.agent.exec("lspci -nn")?;
     assert_eq!(devices.matches("[1af4:1043]").count(), 1, "{devices}");
 
     // More than a page, and more than Ballast keeps for a guest that does not read.
     let typed = "x".repeat(3000);
     for _ in 0..3 {
-        assert_eq!(agent.exec(&format!("echo {typed}"))?.trim(), typed);
+        assert_eq!(rig.agent.exec(&format!("echo {typed}"))?.trim(), typed);
     }
 
     let lines = 4096;
-    let all = agent.exec(&format!("seq -w 1 99999 | head -n {lines} | sed s/^/0123456789/"))?;
+    let numbers = format!("seq -w 1 99999 | head -n {lines} | sed s/^/0123456789/");
+    let all = rig.agent.exec(&numbers)?;
     let expected: String = (1..=lines).map(|line| format!("0123456789{line:05}\n")).collect();
     assert!(all == expected, "the console lost or changed something");
     Ok(())
+}
+
+/// In parts by turns, so that both have the same share of a busy machine.
+#[test]
+#[ignore = "needs the lab: cargo lab test --long"]
+fn long_a_mebibyte_takes_the_console_a_fifth_of_the_time() -> Result<()> {
+    let mut rig = Rig::start()?;
+    let part = format!("{LINE}\n").repeat(BYTES / PARTS / 64);
+    let ports = ["hvc0", "ttyS0"];
+    for port in ports {
+        let prepare = format!(
+            "stty raw -echo -F /dev/{port}; yes {LINE} | head -n {} >/tmp/part",
+            part.lines().count()
+        );
+        rig.agent.exec(&prepare)?;
+    }
+    let mut seconds = [0.0; 2];
+    for _ in 0..PARTS {
+        for (port, seconds) in ports.iter().zip(&mut seconds) {
+            *seconds += rig.write(port)?;
+        }
+    }
+    // The agent's words stand between the parts of the console.
+    let console = rig.agent.console.transcript.text().matches(&part).count();
+    let serial = fs::read_to_string(&rig.serial).map_err(Error::file("read", &rig.serial))?;
+    assert_eq!(console, PARTS, "the console lost or changed something");
+    assert!(
+        serial.ends_with(&part.repeat(PARTS)),
+        "the serial port lost or changed something"
+    );
+
+    let [fast, slow] = seconds;
+    let ratio = slow / fast;
+    println!("{BYTES} bytes: {fast:.2} s, {slow:.2} s by the serial port, {ratio:.1} times as fast");
+    assert!(
+        ratio >= FASTER,
+        "{slow} s by the serial port, {fast} s by the console: {ratio:.1}"
+    );
+    Ok(())
+}
+
+/// A guest with a console beside its serial port.
+struct Rig {
+    _vm: Vm,
+    agent: Agent<ChildStdin>,
+    /// What came out of the serial port.
+    serial: PathBuf,
+    _directory: TempDir,
+}
+
+impl Rig {
+    fn start() -> Result<Rig> {
+        let directory = tempfile::tempdir().map_err(Error::file("create", Path::new("/tmp")))?;
+        let serial = directory.path().join("serial");
+        let mut vm = Launch::stock()
+            .append("agent=/dev/hvc0")
+            .line("-m 256 -smp 2 -chardev stdio,id=c -device virtio-serial-pci -device virtconsole,chardev=c")
+            .args(["-serial", &format!("file:{}", serial.display())])
+            .start()?;
+        let agent = vm.boot()?;
+        Ok(Rig {
+            _vm: vm,
+            agent,
+            serial,
+            _directory: directory,
+        })
+    }
+
+    /// How long the guest needs to write a part to a port.
+    fn write(&mut self, port: &str) -> Result<f64> {
+        let clock = "$(cut -d' ' -f1 /proc/uptime)";
+        // Nothing else may come over the console in the middle of what is written there.
+        let line = format!("a={clock}; dd if=/tmp/part of=/dev/{port} bs=64k 2>/dev/null; echo $a {clock}");
+        let answer = self.agent.exec(&line)?;
+        let seconds: Vec<f64> = answer
+            .split_whitespace()
+            .filter_map(|word| word.parse().ok())
+            .collect();
+        let [start, end] = seconds[..] else {
+            return Err(Error::Connection(format!("no times in {answer:?}")));
+        };
+        Ok(end - start)
+    }
 }
