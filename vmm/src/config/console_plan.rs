@@ -11,8 +11,10 @@ use super::device_plan::{DeviceError, name};
 /// Why there is no console.
 #[derive(Debug, thiserror::Error)]
 pub enum ConsoleError {
-    /// One that was not defined.
-    #[error("virtconsole,chardev={id}: there is no chardev '{id}'; -chardev stdio,id={id} defines it")]
+    /// One that was not defined, or is a daemon's socket.
+    #[error(
+        "virtconsole,chardev={id}: there is no chardev '{id}' of the kind stdio, file or null; -chardev stdio,id={id} defines it"
+    )]
     UnknownChardev {
         /// The id.
         id: String,

@@ -547,6 +547,7 @@ fn gives_daemons_their_devices() {
 
     let (a, blk) = (socket("a"), "-device vhost-user-blk-pci,chardev=a");
     assert!(text(blk).contains("there is no chardev 'a'"));
+    assert!(text(&format!("-chardev null,id=a {blk}")).contains("no chardev 'a' of the kind socket"));
     assert!(
         text("-netdev vhost-user,id=n,chardev=a -device virtio-net-pci,netdev=n").contains("no chardev 'a'")
     );
@@ -591,6 +592,10 @@ fn a_console_takes_the_terminal_where_nobody_else_asked_for_it() {
         (
             "-device virtio-serial-pci -device virtconsole,chardev=c".to_owned(),
             "-chardev stdio,id=c defines it",
+        ),
+        (
+            "-chardev socket,id=c,path=s -device virtio-serial-pci -device virtconsole,chardev=c".to_owned(),
+            "there is no chardev 'c' of the kind stdio, file or null",
         ),
         (
             format!("{console} -device virtio-serial-pci,id=x"),

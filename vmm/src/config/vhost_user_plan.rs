@@ -16,8 +16,10 @@ pub enum ChardevError {
         /// The id.
         id: String,
     },
-    /// A socket that was not defined.
-    #[error("{what},chardev={id}: there is no chardev '{id}'; -chardev socket,id={id},path=… defines it")]
+    /// A socket that was not defined, or something else.
+    #[error(
+        "{what},chardev={id}: there is no chardev '{id}' of the kind socket; -chardev socket,id={id},path=… defines it"
+    )]
     Unknown {
         /// The device or network.
         what: &'static str,
