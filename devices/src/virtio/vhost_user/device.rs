@@ -320,12 +320,14 @@ impl Outside for VhostUser {
         self.accepted = features;
         let rings = rings.into_iter().map(|ring| {
             let call = self.calls.get(usize::from(ring.index));
-            Ring::new(ring, call.ok_or(io::ErrorKind::NotFound)?)
+            let call = call.ok_or(VhostUserError::Host(io::ErrorKind::NotFound.into()))?;
+            Ring::new(ring, call, &self.table)
         });
-        match rings.collect::<io::Result<Vec<Ring>>>() {
+        match rings.collect::<Result<Vec<Ring>, VhostUserError>>() {
             Ok(rings) => self.rings = rings,
             Err(error) => {
-                tracing::error!("device '{}' cannot start: {error}", self.spec.id);
+                // No warning: a driver can have this happen as often as it likes.
+                tracing::debug!("device '{}' needs a reset: {}", self.spec.id, chain(&error));
                 self.lost = true;
                 return;
             }

@@ -43,8 +43,8 @@ pub enum VhostUserError {
         /// The features that are missing.
         features: u64,
     },
-    /// A ring lies where the guest has no RAM.
-    #[error("the guest has no RAM at {address:#x}, where a ring is")]
+    /// A ring does not lie in one piece of RAM.
+    #[error("the guest's ring at {address:#x} does not lie in one piece of its memory")]
     RingOutside {
         /// The guest address.
         address: u64,

@@ -159,9 +159,7 @@ impl Link {
             if protocol.contains(VhostUserProtocolFeatures::INFLIGHT_SHMFD) {
                 set_inflight(frontend, rings, queues, inflight)?;
             }
-            rings
-                .iter()
-                .try_for_each(|ring| start_ring(frontend, table, ring))
+            rings.iter().try_for_each(|ring| start_ring(frontend, ring))
         })
     }
 
@@ -312,22 +310,19 @@ fn set_inflight(
         .map_err(at("SET_INFLIGHT_FD"))
 }
 
-fn start_ring(frontend: &mut Frontend, table: &Table, ring: &Ring) -> Result<(), VhostUserError> {
+fn start_ring(frontend: &mut Frontend, ring: &Ring) -> Result<(), VhostUserError> {
     let OutsideRing {
-        index,
-        size,
-        addresses: [desc, avail, used],
-        kick,
-        interrupt: _,
+        index, size, kick, ..
     } = &ring.ring;
     let (index, size) = (usize::from(*index), *size);
+    let [desc_table_addr, avail_ring_addr, used_ring_addr] = ring.places;
     let addresses = VringConfigData {
         queue_max_size: size,
         queue_size: size,
         flags: 0,
-        desc_table_addr: table.host_address(*desc)?,
-        avail_ring_addr: table.host_address(*avail)?,
-        used_ring_addr: table.host_address(*used)?,
+        desc_table_addr,
+        avail_ring_addr,
+        used_ring_addr,
         log_addr: None,
     };
     frontend.set_vring_num(index, size).map_err(at("SET_VRING_NUM"))?;

@@ -1,10 +1,10 @@
 //! One ring of a driver, as a daemon gets it.
 
-use std::io;
-
 use vm_memory::{Bytes, GuestAddress};
 use vmm_sys_util::eventfd::EventFd;
 
+use super::error::VhostUserError;
+use super::table::Table;
 use crate::virtio::Memory;
 use crate::virtio::outside::OutsideRing;
 
@@ -12,6 +12,8 @@ use crate::virtio::outside::OutsideRing;
 #[derive(Debug)]
 pub(super) struct Ring {
     pub(super) ring: OutsideRing,
+    /// Our own addresses of its parts, by which the daemon finds them.
+    pub(super) places: [u64; 3],
     /// The available ring's index from which the daemon goes on.
     pub(super) base: u16,
     pub(super) call: EventFd,
@@ -19,9 +21,25 @@ pub(super) struct Ring {
 
 impl Ring {
     /// A ring whose interrupts go to the driver, if they can, and else to `call`.
-    pub(super) fn new(mut ring: OutsideRing, call: &EventFd) -> io::Result<Ring> {
-        let call = ring.interrupt.take().map_or_else(|| call.try_clone(), Ok)?;
-        Ok(Ring { ring, base: 0, call })
+    ///
+    /// # Errors
+    /// [`VhostUserError::RingOutside`] where a daemon could not serve it; or when the host has no descriptors left.
+    pub(super) fn new(mut ring: OutsideRing, call: &EventFd, table: &Table) -> Result<Ring, VhostUserError> {
+        let [desc, avail, used] = ring.addresses;
+        let size = u64::from(ring.size);
+        // With the index up to which the other side does not want to hear (virtio 1.2, §2.7).
+        let places = [
+            table.host_address(desc, 16 * size)?,
+            table.host_address(avail, 6 + 2 * size)?,
+            table.host_address(used, 6 + 8 * size)?,
+        ];
+        let call = ring.interrupt.take().map_or_else(|| call.try_clone(), Ok);
+        Ok(Ring {
+            ring,
+            places,
+            base: 0,
+            call: call.map_err(VhostUserError::Host)?,
+        })
     }
 
     /// From now on interrupts go to `call`.

@@ -48,11 +48,14 @@ impl Table {
         self.0.regions().iter().filter_map(piece).collect()
     }
 
-    /// Our own address of what the guest has at `address`: rings are named by it.
-    pub(super) fn host_address(&self, address: u64) -> Result<u64, VhostUserError> {
-        let region = self.0.region_at(GuestAddress(address));
-        let region = region.ok_or(VhostUserError::RingOutside { address })?;
-        Ok(region.host_address() + (address - region.guest().start.0))
+    /// Our own address of the `len` bytes that the guest has at `address`: rings are named by it. A daemon has a mapping of its own
+    /// for each piece, and what goes on in the next piece would be beyond the first for it.
+    pub(super) fn host_address(&self, address: u64, len: u64) -> Result<u64, VhostUserError> {
+        let place = self.0.region_at(GuestAddress(address)).and_then(|region| {
+            let offset = address - region.guest().start.0;
+            (len <= region.guest().len - offset).then(|| region.host_address() + offset)
+        });
+        place.ok_or(VhostUserError::RingOutside { address })
     }
 }
 

@@ -74,11 +74,16 @@ fn has_every_node_and_both_sides_of_the_hole() {
         table.ram().memory().write_obj(value, GuestAddress(at)).unwrap();
         assert_eq!(in_file(&table, number, region.memory_size - 8), value);
         assert_eq!(
-            table.host_address(at).unwrap(),
+            table.host_address(at, 8).unwrap(),
             region.userspace_addr + region.memory_size - 8
         );
     }
     // The second piece of a file is behind the first.
     assert_eq!(regions[2].mmap_offset - regions[1].mmap_offset, split);
-    table.host_address(HOLE_START).unwrap_err();
+    table.host_address(HOLE_START, 1).unwrap_err();
+    // The next byte is RAM, too, but a daemon has it elsewhere.
+    for region in &regions {
+        let at = region.guest_phys_addr + region.memory_size - 8;
+        table.host_address(at, 9).unwrap_err();
+    }
 }

@@ -7,6 +7,8 @@ use std::os::fd::AsRawFd;
 use std::os::unix::fs::MetadataExt;
 use std::sync::{Mutex, mpsc};
 
+use memory::backend::BackendSpec;
+use memory::size::ByteSize;
 use vmm_sys_util::sock_ctrl_msg::ScmSocket;
 
 use super::hostile::answer;
@@ -268,4 +270,41 @@ fn a_daemon_may_die_while_the_machine_stands_still() {
             }
         });
     }
+}
+
+/// Guest memory in two files.
+fn ram_of_two_nodes() -> Ram {
+    let node = |number| {
+        let size = ByteSize::mib(8);
+        let mut spec = BackendSpec::new(format!("m{number}"), BackendKind::memfd(None), size);
+        spec.guest_node = number;
+        spec
+    };
+    Ram::open(vec![node(0), node(1)], &()).unwrap()
+}
+
+#[test]
+fn a_ring_across_two_pieces_of_memory_is_not_given_to_a_daemon() {
+    let ram = ram_of_two_nodes();
+    let (sender, connections) = mpsc::channel();
+    let make = thread::spawn(|| Introduced::new(spec(None), Box::new(Pairs(sender))).unwrap());
+    let daemon = Stand::serve(connections.recv().unwrap(), CONFIG);
+    let (_, device) = make.join().unwrap().with(ram.clone()).unwrap();
+    let (device, _) = on_bus(device, &ram);
+    let driver = Driver::new(&device);
+    driver.set_memory_enabled(true);
+    let start = |base| {
+        driver.reset();
+        let queue = DriverQueue::new(&ram, base, 16);
+        driver.start(driver.offered() & !F_EVENT_IDX, &[&queue]);
+    };
+    // Each of its three parts.
+    for part in [128, 16 * 16 + 16, 16 * 16 + 48 + 16] {
+        start((8 << 20) - part);
+        wait_for("DEVICE_NEEDS_RESET", || driver.status() & 64 != 0);
+        assert!(daemon.told().bases.is_empty());
+    }
+    start(RING);
+    wait_for("the start of the ring", || daemon.told().bases.contains_key(&0));
+    device.shutdown();
 }
