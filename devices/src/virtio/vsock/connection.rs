@@ -40,6 +40,8 @@ pub(super) enum Fate {
     Over,
     /// It is over, and the guest has to be told.
     Reset,
+    /// The same, but the host's program has still to get what the guest had sent.
+    Leave,
 }
 
 /// What a connection has for the guest.
@@ -71,6 +73,8 @@ pub(super) struct Connection {
     /// Flags of shutdowns: what the guest said, and was told.
     heard: u32,
     told: u32,
+    /// It is over for the guest, which closed it, and not for the host's program: what was sent is delivered, however slowly.
+    left: bool,
     /// The guest wants to hear of its credit; has been asked for ours.
     asked: bool,
     asking: bool,
@@ -93,6 +97,7 @@ impl Connection {
             gone: false,
             heard: 0,
             told: 0,
+            left: false,
             asked: false,
             asking: false,
             deadline: None,
@@ -125,14 +130,30 @@ impl Connection {
         self.deadline
     }
 
+    /// Whether the guest has nothing to do with it any more.
+    pub(super) fn has_left(&self) -> bool {
+        self.left
+    }
+
     /// What becomes of it when there is no hope for it.
-    pub(super) fn lost(&self) -> Fate {
-        // The guest has not heard of it.
+    pub(super) fn lost(&mut self) -> Fate {
         if self.stage == Stage::Asking {
+            // The guest has not heard of it.
             Fate::Over
+        } else if self.leave() {
+            Fate::Leave
         } else {
             Fate::Reset
         }
+    }
+
+    /// Goes on for the host's program alone, if the guest has closed it and not all is delivered.
+    fn leave(&mut self) -> bool {
+        self.left = self.guest_is_done() && !self.gone && !self.backlog.is_empty();
+        if self.left {
+            self.deadline = None;
+        }
+        self.left
     }
 
     /// The guest has sent a packet. `Err`: one that no driver sends.
@@ -140,6 +161,8 @@ impl Connection {
         self.credit.hear(header);
         self.asking &= self.credit.may_send() == 0;
         match (header.op, self.stage) {
+            // Linux does not wait for the answer to its shutdown for longer than 8 s.
+            (Some(Op::Reset), _) if self.leave() => return Ok(Fate::Goes),
             (Some(Op::Reset), _) => return Ok(Fate::Over),
             (Some(Op::Response), Stage::Asked) => {
                 (self.stage, self.deadline) = (Stage::Open, None);
@@ -213,7 +236,7 @@ impl Connection {
         if self.backlog.is_empty() {
             self.backlog.shrink_to(KEPT);
             if self.guest_is_done() {
-                return Fate::Reset;
+                return if self.left { Fate::Over } else { Fate::Reset };
             }
             if self.heard & NO_MORE_SENT != 0 {
                 // Again and again, which changes nothing.
@@ -236,6 +259,7 @@ impl Connection {
     /// Takes what is next for the guest; bytes go into `payload`, which is empty.
     pub(super) fn next(&mut self, payload: &mut Vec<u8>) -> Option<Next> {
         let (op, flags) = match self.stage {
+            _ if self.left => return None,
             Stage::Asking => {
                 self.stage = Stage::Asked;
                 (Op::Request, 0)

@@ -128,11 +128,11 @@ impl Connections {
         if self.pause.take_if(|pause| *pause <= now).is_some() {
             self.waiting = true;
         }
-        let late = |(ports, connection): (&Ports, &Connection)| {
+        let late = |(ports, connection): (&Ports, &mut Connection)| {
             let due = connection.deadline().filter(|due| *due <= now);
             due.map(|_| (*ports, connection.lost()))
         };
-        let late: Vec<(Ports, Fate)> = self.by_ports.iter().filter_map(late).collect();
+        let late: Vec<(Ports, Fate)> = self.by_ports.iter_mut().filter_map(late).collect();
         for (ports, fate) in late {
             self.end(ports, fate);
         }
@@ -260,6 +260,8 @@ impl Connections {
         };
         let ours = header.to_cid == HOST && header.kind == STREAM && header.to_port != ANY;
         match self.by_ports.get_mut(&ports).filter(|_| ours) {
+            // The ports are free when all is delivered.
+            Some(connection) if connection.has_left() => self.refuse(header),
             Some(connection) => match connection.hear(header, payload) {
                 Ok(fate) => self.end(ports, fate),
                 Err(()) => {
@@ -267,9 +269,8 @@ impl Connections {
                     self.end(ports, Fate::Reset);
                 }
             },
-            None if header.op == Some(Op::Reset) => {}
             None if ours && header.op == Some(Op::Request) => self.request(ports, header),
-            None => self.reset(header.from_port, header),
+            None => self.refuse(header),
         }
     }
 
@@ -295,7 +296,14 @@ impl Connections {
         }
     }
 
-    /// Answers a packet that nobody is there for, from where it was sent to.
+    /// Answers a packet that nobody is there for, but for one that says the same.
+    fn refuse(&mut self, header: &Header) {
+        if header.op != Some(Op::Reset) {
+            self.reset(header.from_port, header);
+        }
+    }
+
+    /// The answer, from where the packet was sent to.
     fn reset(&mut self, guest_port: u32, header: &Header) {
         self.resets.push_back(Header {
             from_cid: header.to_cid,
@@ -317,9 +325,11 @@ impl Connections {
             self.busy.insert(ports);
             return;
         }
-        self.by_ports.remove(&ports);
         self.busy.remove(&ports);
-        if fate == Fate::Reset {
+        if fate != Fate::Leave {
+            self.by_ports.remove(&ports);
+        }
+        if fate != Fate::Over {
             let header = self.header(ports, Op::Reset);
             self.resets.push_back(header);
         }
