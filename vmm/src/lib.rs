@@ -14,6 +14,7 @@ pub mod cli;
 pub mod config;
 pub mod control;
 pub mod cpu_features;
+pub mod descriptors;
 pub mod doctor;
 pub mod event_loop;
 pub mod gate;

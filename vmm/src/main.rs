@@ -6,6 +6,7 @@ use std::process::ExitCode;
 use vmm::cli::{self, Command};
 use vmm::config::Config;
 use vmm::control::Control;
+use vmm::descriptors;
 use vmm::doctor::Diagnosis;
 use vmm::event_loop::MainLoop;
 use vmm::host::bus_error::BusErrors;
@@ -61,6 +62,7 @@ fn run(args: cli::Args) -> ExitCode {
         Err(error) => return report(&error, NOT_STARTED),
     };
     log::start(config.verbose);
+    descriptors::raise();
     for warning in &config.warnings {
         eprintln!("ballast: warning: {warning}");
     }

@@ -1,7 +1,7 @@
 //! The unix sockets behind a guest's: one that programs of the host call at, and one for each port that they serve.
 
 use std::io;
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
@@ -10,11 +10,14 @@ use devices::host_sockets::HostSockets;
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with};
 
 use crate::control::socket::{Listener, SocketError};
+use crate::descriptors;
 
 /// `PATH`, where programs call, and `PATH_PORT`, where they serve.
 #[derive(Debug)]
 pub struct PortSockets {
     listener: Listener,
+    /// Descriptors from this number on are for others.
+    most: RawFd,
 }
 
 impl PortSockets {
@@ -23,9 +26,24 @@ impl PortSockets {
     /// # Errors
     /// When somebody else does, or the kernel refuses.
     pub fn bind(path: &Path) -> Result<PortSockets, SocketError> {
+        // A guest that connects as often as it can shall not keep clients of QMP away.
+        let most = descriptors::most().map(|most| most - most / 4);
         Ok(PortSockets {
             listener: Listener::bind(path)?,
+            most: most.map_or(RawFd::MAX, |most| RawFd::try_from(most).unwrap_or(RawFd::MAX)),
         })
+    }
+
+    /// Keeps a stream, unless few descriptors are left: the kernel gives the lowest that is free.
+    fn keep(&self, stream: UnixStream) -> io::Result<UnixStream> {
+        if stream.as_raw_fd() < self.most {
+            return Ok(stream);
+        }
+        let text = format!(
+            "descriptors from {} on are kept for others (ulimit -n)",
+            self.most
+        );
+        Err(io::Error::other(text))
     }
 
     fn path(&self, port: u32) -> PathBuf {
@@ -37,7 +55,7 @@ impl PortSockets {
 
 impl HostSockets for PortSockets {
     fn accept(&mut self) -> io::Result<UnixStream> {
-        self.listener.accept()
+        self.keep(self.listener.accept()?)
     }
 
     fn connect(&mut self, port: u32) -> io::Result<UnixStream> {
@@ -45,7 +63,7 @@ impl HostSockets for PortSockets {
         let flags = SocketFlags::NONBLOCK | SocketFlags::CLOEXEC;
         let socket = socket_with(AddressFamily::UNIX, SocketType::STREAM, flags, None)?;
         connect(&socket, &address)?;
-        Ok(socket.into())
+        self.keep(socket.into())
     }
 
     fn waiting(&self) -> BorrowedFd<'_> {
@@ -55,7 +73,7 @@ impl HostSockets for PortSockets {
 
 #[cfg(test)]
 mod tests {
-    use std::io::ErrorKind;
+    use std::io::{ErrorKind, Read};
     use std::os::unix::net::UnixListener;
 
     use super::*;
@@ -85,5 +103,22 @@ mod tests {
         sockets.accept().unwrap();
         drop(sockets);
         assert!(!path.exists());
+    }
+
+    #[test]
+    fn the_last_descriptors_are_for_others() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("v.sock");
+        let mut sockets = PortSockets::bind(&path).unwrap();
+        assert!(sockets.most > 0);
+        sockets.most = 3;
+        let server = UnixListener::bind(directory.path().join("v.sock_7")).unwrap();
+        let refused = sockets.connect(7).unwrap_err().to_string();
+        assert!(refused.contains("ulimit -n"), "{refused}");
+        // The server's program finds out, and so does one that calls.
+        assert_eq!(server.accept().unwrap().0.read(&mut [0]).unwrap(), 0);
+        let mut caller = UnixStream::connect(&path).unwrap();
+        sockets.accept().unwrap_err();
+        assert_eq!(caller.read(&mut [0]).unwrap(), 0);
     }
 }
