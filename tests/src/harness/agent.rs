@@ -38,6 +38,11 @@ impl<W: Write> Agent<W> {
         self.ask(&Request::Execute(line.to_owned()), ANSWER)
     }
 
+    /// The same for what may take long.
+    pub fn exec_patiently(&mut self, line: &str, patience: Duration) -> Result<String> {
+        self.ask(&Request::Execute(line.to_owned()), patience)
+    }
+
     /// Runs a command line in the guest and returns its status and output.
     pub fn try_exec(&mut self, line: &str) -> Result<(i32, String)> {
         self.request(&Request::Execute(line.to_owned()), ANSWER)
