@@ -20,6 +20,7 @@ mod error;
 mod kind;
 mod link;
 mod ring;
+mod search;
 mod table;
 
 pub use device::VhostUser;

@@ -19,6 +19,7 @@ use super::channel::Channel;
 use super::error::{VhostUserError, chain};
 use super::link::{Inflight, Link};
 use super::ring::Ring;
+use super::search::Search;
 use super::table::Table;
 use super::{Dial, Introduced, MAX_QUEUES, VhostUserHandle, VhostUserSpec};
 
@@ -50,8 +51,7 @@ pub struct VhostUser {
     calls: Vec<EventFd>,
     /// Watches connection, channel and calls; the worker watches it.
     epoll: Epoll,
-    /// When to look for the daemon again.
-    retry: Option<Instant>,
+    search: Search,
     /// The device cannot go on before a reset.
     lost: bool,
     /// Interrupts that are due although nobody called: what a daemon that has died did last may not have been told.
@@ -89,6 +89,7 @@ impl VhostUser {
             config: spec.kind.config(&offer.config, spec.queues, true),
             calls: calls.map_err(host)?,
             epoll: Epoll::new().map_err(host)?,
+            search: Search::new(spec.reconnect),
             spec,
             dial,
             table,
@@ -98,7 +99,6 @@ impl VhostUser {
             rings: Vec::new(),
             inflight: None,
             handle: handle.clone(),
-            retry: None,
             lost: false,
             all_due: false,
         };
@@ -203,8 +203,7 @@ impl VhostUser {
         let daemon = std::mem::take(&mut self.config);
         self.config = self.spec.kind.config(&daemon, self.spec.queues, false);
         self.find_bases();
-        self.retry = self.spec.reconnect.map(|pause| Instant::now() + pause);
-        self.lost |= self.retry.is_none() && !self.rings.is_empty();
+        self.lost |= !self.search.again() && !self.rings.is_empty();
     }
 
     /// Where the next daemon goes on: after what this one has answered.
@@ -233,13 +232,12 @@ impl VhostUser {
         }
         match self.connect() {
             Ok(()) => {
-                self.retry = None;
+                self.search.is_over();
                 tracing::warn!("device '{}' has a daemon again", self.spec.id);
             }
             Err(error) => {
-                tracing::debug!("device '{}' has no daemon yet: {}", self.spec.id, chain(&error));
-                self.retry = self.spec.reconnect.map(|pause| Instant::now() + pause);
-                self.lost |= self.retry.is_none() && !self.rings.is_empty();
+                self.search.tell(&self.spec.id, &error);
+                self.lost |= !self.search.again() && !self.rings.is_empty();
             }
         }
     }
@@ -288,7 +286,7 @@ impl VirtioDevice for VhostUser {
     }
 
     fn next_timer(&self) -> Option<Instant> {
-        self.retry
+        self.search.due()
     }
 
     fn handle_event(&mut self) {
@@ -296,7 +294,7 @@ impl VirtioDevice for VhostUser {
             true => self.halt(),
             false => self.run(),
         }
-        if self.retry.is_some_and(|due| due <= Instant::now()) {
+        if self.search.due().is_some_and(|due| due <= Instant::now()) {
             self.find_daemon();
             self.run();
         }
@@ -332,7 +330,7 @@ impl Outside for VhostUser {
                 return;
             }
         }
-        if self.retry.is_none() {
+        if self.search.due().is_none() {
             self.find_daemon();
         }
         self.run();
