@@ -5,7 +5,7 @@ use std::io::{self, Read, Seek, SeekFrom};
 use std::path::Path;
 
 use linux_loader::loader::bootparam::setup_header;
-use memory::ByteSize;
+use memory::{ByteSize, GuestRange};
 use thiserror::Error;
 use vm_memory::GuestMemoryMmap;
 
@@ -189,6 +189,14 @@ impl Kernel {
         match &self.image {
             Image::BzImage(image) => KernelEntry::Linux64 { rip: image.entry() },
             Image::Elf(image) => image.entry(),
+        }
+    }
+
+    /// Where [`Kernel::load`] writes.
+    pub(crate) fn ranges(&self) -> Vec<GuestRange> {
+        match &self.image {
+            Image::BzImage(image) => vec![image.range()],
+            Image::Elf(image) => image.ranges(),
         }
     }
 

@@ -41,5 +41,5 @@ pub use acpi::AcpiError;
 pub use cmdline::CmdlineError;
 pub use initrd::InitrdError;
 pub use kernel::KernelError;
-pub use load::{BootPlatform, BootSpec, Entry, EntryMode, LoadError, check, load};
+pub use load::{BootPlatform, BootSpec, Entry, EntryMode, LoadError, check, load, ranges};
 pub use numa::GuestNuma;

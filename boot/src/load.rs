@@ -163,14 +163,33 @@ pub fn check(spec: &BootSpec, ram_size: ByteSize) -> Result<(), LoadError> {
     Plan::new(spec, ram_size.bytes().min(HOLE_START)).map(|_| ())
 }
 
+/// Where [`load()`] puts kernel and initramfs: all that it writes above 1 MiB.
+///
+/// # Errors
+///
+/// As [`check()`].
+pub fn ranges(ram: &Ram, spec: &BootSpec) -> Result<Vec<GuestRange>, LoadError> {
+    ranges_in(&regions(ram), spec)
+}
+
+fn ranges_in(regions: &[GuestRange], spec: &BootSpec) -> Result<Vec<GuestRange>, LoadError> {
+    let plan = Plan::new(spec, low_end(regions))?;
+    let initrd = plan.initrd.iter();
+    let initrd = initrd.map(|(initrd, address)| GuestRange::new(GuestAddress(*address), initrd.len()));
+    Ok(plan.kernel.ranges().into_iter().chain(initrd).collect())
+}
+
 /// Puts kernel, initramfs, command line, memory map, ACPI tables, page tables and descriptor table into `ram`.
 ///
 /// # Errors
 ///
 /// As [`check()`]; besides, a read error of one of the files, and a machine that the tables cannot describe.
 pub fn load(ram: &Ram, spec: &BootSpec, platform: &BootPlatform) -> Result<Entry, LoadError> {
-    let regions: Vec<GuestRange> = ram.regions().iter().map(|region| region.guest()).collect();
-    load_into(ram.memory(), &regions, spec, platform)
+    load_into(ram.memory(), &regions(ram), spec, platform)
+}
+
+fn regions(ram: &Ram) -> Vec<GuestRange> {
+    ram.regions().iter().map(|region| region.guest()).collect()
 }
 
 /// [`load()`] on plain guest memory.

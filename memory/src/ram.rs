@@ -9,6 +9,7 @@ mod misplaced;
 mod observed;
 mod open;
 mod population;
+mod provision;
 mod refusal;
 mod reset;
 mod shortage;

@@ -5,8 +5,9 @@
 use std::fs::File;
 
 use linux_loader::loader::bootparam::setup_header;
+use memory::GuestRange;
 use memory::layout::KERNEL_START;
-use vm_memory::{ByteValued, GuestMemoryMmap};
+use vm_memory::{ByteValued, GuestAddress, GuestMemoryMmap};
 
 use super::{KernelError, Part};
 
@@ -107,6 +108,10 @@ impl BzImage {
 
     pub(super) fn entry(&self) -> u64 {
         KERNEL_START + ENTRY64_OFFSET
+    }
+
+    pub(super) fn range(&self) -> GuestRange {
+        GuestRange::new(GuestAddress(self.code.start), self.code.len)
     }
 
     /// Copies the protected-mode code to [`KERNEL_START`].

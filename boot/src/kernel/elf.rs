@@ -9,6 +9,7 @@ use std::io::{self, Read, Seek, SeekFrom};
 use linux_loader::elf::{
     EI_CLASS, EI_DATA, ELFCLASS64, ELFDATA2LSB, Elf64_Ehdr, Elf64_Phdr, PT_INTERP, PT_LOAD, PT_NOTE,
 };
+use memory::GuestRange;
 use memory::layout::KERNEL_START;
 use vm_memory::{ByteValued, Bytes, GuestAddress, GuestMemoryMmap};
 
@@ -100,6 +101,13 @@ impl Elf {
 
     pub(super) fn entry(&self) -> KernelEntry {
         self.entry
+    }
+
+    pub(super) fn ranges(&self) -> Vec<GuestRange> {
+        let segments = self.segments.iter();
+        segments
+            .map(|segment| GuestRange::between(segment.part.start, segment.end))
+            .collect()
     }
 
     /// Copies the segments to their physical addresses and clears the parts that the file has no bytes for, which

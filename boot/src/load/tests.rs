@@ -137,6 +137,27 @@ fn loading_twice_gives_the_same_memory() {
 }
 
 #[test]
+fn nothing_else_is_written_above_1_mib() {
+    const PAGE: u64 = 4096;
+    let dir = TempDir::new().unwrap();
+    for kernel in [bzimage(header()), ElfParts::new().build()] {
+        let spec = spec(&dir, &kernel, Some(10_000));
+        let memory = ram(64 * MIB);
+        let before = vec![0xe5; 64 << 20];
+        memory.write_slice(&before, GuestAddress(0)).unwrap();
+        let regions = [range(0, 64 * MIB)];
+        load_into(&memory, &regions, &spec, &platform()).unwrap();
+        let ranges = ranges_in(&regions, &spec).unwrap();
+        for start in (MIB..64 * MIB).step_by(4096) {
+            let page = range(start, PAGE);
+            let is_written = read(&memory, start, 4096) != before[..4096];
+            let is_told = ranges.iter().any(|range| range.intersection(&page).is_some());
+            assert_eq!(is_written, is_told, "{start:#x}");
+        }
+    }
+}
+
+#[test]
 fn pvh_starts_without_paging() {
     let dir = TempDir::new().unwrap();
     let spec = spec(&dir, &ElfParts::new().pvh(0x0100_0200).build(), None);

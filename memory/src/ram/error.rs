@@ -119,6 +119,22 @@ pub enum RamError {
         /// What the kernel said.
         source: io::Error,
     },
+    /// There is no memory for what the guest finds when it starts.
+    #[error("cannot load the guest: backend '{id}'{place} has no memory for the {len} at {offset}{hint}")]
+    Provide {
+        /// The backend.
+        id: String,
+        /// ` on node 1`, where it is bound.
+        place: String,
+        /// Where the piece begins that could not be had as a whole.
+        offset: ByteSize,
+        /// Its length.
+        len: ByteSize,
+        /// What it probably was.
+        hint: String,
+        /// What the kernel said.
+        source: io::Error,
+    },
     /// The preallocation was told to stop, and the start with it.
     #[error("the preallocation was cancelled when {done} of {total} were there")]
     Cancelled {

@@ -5,10 +5,10 @@ use std::io;
 use rustix::process::Resource;
 
 use super::RamError;
-use super::shortage::{self, Claim};
+use super::shortage::{self, Claim, Shortage};
 use crate::backend::{Backend, BackendSpec, HostPolicy};
 use crate::host::cgroup;
-use crate::mapping::Mapping;
+use crate::mapping::{Mapping, Span};
 use crate::residency;
 use crate::size::ByteSize;
 
@@ -84,13 +84,56 @@ pub(super) fn prealloc_error(
     offset: u64,
     source: io::Error,
 ) -> RamError {
+    match cause(spec, backend, mapping, &source) {
+        Cause::Pool(shortage) => shortage.into(),
+        Cause::Other { place, hint } => RamError::Prealloc {
+            id: spec.id.clone(),
+            size: spec.size,
+            place,
+            offset: ByteSize::from_bytes(offset),
+            hint,
+            source,
+        },
+    }
+}
+
+/// The same, of a piece that has to be there before the guest's first instruction.
+pub(super) fn provide_error(
+    spec: &BackendSpec,
+    backend: &dyn Backend,
+    mapping: &Mapping,
+    span: Span,
+    source: io::Error,
+) -> RamError {
+    match cause(spec, backend, mapping, &source) {
+        Cause::Pool(shortage) => shortage.into(),
+        Cause::Other { place, hint } => RamError::Provide {
+            id: spec.id.clone(),
+            place,
+            offset: ByteSize::from_bytes(span.offset),
+            len: ByteSize::from_bytes(span.len),
+            hint,
+            source,
+        },
+    }
+}
+
+/// Why a page could not be had.
+enum Cause {
+    /// The pool shows it.
+    Pool(Shortage),
+    /// Where it should have been, and what it probably was.
+    Other { place: String, hint: String },
+}
+
+fn cause(spec: &BackendSpec, backend: &dyn Backend, mapping: &Mapping, source: &io::Error) -> Cause {
     let page = backend.page_size();
     let no_page = matches!(source.raw_os_error(), Some(libc::EFAULT | libc::ENOMEM));
     let mut hint = String::new();
     if no_page && page.is_huge() {
         let held = residency::resident(backend, mapping).unwrap_or_default().bytes() / page.bytes();
         if let Some(shortage) = shortage::found(&spec.id, &Claim::new(spec, page), held) {
-            return shortage.into();
+            return Cause::Pool(shortage);
         }
         hint = format!("; the pool of {page} pages has enough");
         if let Some(limit) = cgroup::huge_pages(page) {
@@ -102,12 +145,6 @@ pub(super) fn prealloc_error(
         hint = "; the host has a broken page there".to_owned();
     }
     let place = spec.policy.nodes().map(|nodes| format!(" on node {nodes}"));
-    RamError::Prealloc {
-        id: spec.id.clone(),
-        size: spec.size,
-        place: place.unwrap_or_default(),
-        offset: ByteSize::from_bytes(offset),
-        hint,
-        source,
-    }
+    let place = place.unwrap_or_default();
+    Cause::Other { place, hint }
 }

@@ -79,7 +79,8 @@ impl Pool {
         }
     }
 
-    fn file(self, name: &str) -> PathBuf {
+    /// A file of it in `/sys`.
+    pub fn file(self, name: &str) -> PathBuf {
         let size = format!("hugepages/hugepages-{}kB", self.kibibytes);
         let base = match self.node {
             None => "/sys/kernel/mm".to_owned(),

@@ -11,9 +11,10 @@ use serde_json::{Value, json};
 use tests::harness::agent::Agent;
 use tests::harness::group::Group;
 use tests::harness::hugepages::Pool;
+use tests::harness::knob::Knob;
 use tests::harness::qmp::Qmp;
 use tests::harness::vm::Launch;
-use tests::harness::{Error, Result};
+use tests::harness::{Error, Result, names};
 
 mod broken;
 mod cut;
@@ -32,17 +33,21 @@ const PATTERN: usize = 110;
 const PATIENCE: Duration = Duration::from_secs(30);
 const STARVED: &str = "x-ballast-MEMORY_STARVED";
 
-/// A guest that does not watch its TSC. Linux holds that of the emulated lab host for unstable (two sockets, no constant TSC),
+/// Has a guest not watch its TSC. Linux holds that of the emulated lab host for unstable (two sockets, no constant TSC),
 /// so KVM has the guest's begin where it was and catch up whenever a vCPU comes back. Compared with kvm-clock it jumps, and
 /// the guest's kernel says so after any stop, also one by QMP.
+const NO_WATCHDOG: &str = "tsc=nowatchdog";
+
 fn tiny() -> Launch {
-    Launch::tiny().append("tsc=nowatchdog")
+    Launch::tiny().append(NO_WATCHDOG)
 }
 
 fn launch() -> Launch {
     let object = "memory-backend-file,id=mem0,size=192M,mem-path=/dev/hugepages,share=on,reserve=off,\
                   policy=bind,host-nodes=1";
-    tiny()
+    // A bzImage: the kernel of the host copies it as it is.
+    Launch::kernel(names::TINY_IMAGE)
+        .append(NO_WATCHDOG)
         .line("-m 192 -machine memory-backend=mem0 -object")
         .arg(object)
 }
@@ -88,7 +93,8 @@ fn huge_pages_that_run_out_stop_the_guest() -> Result<()> {
     let elsewhere = OTHER.set(ELSEWHERE)?;
     let small = OWN.set(FEW)?;
     let group = Group::new("hugetlb")?;
-    let mut vm = launch().arg("-S").qmp().under(&group.enter()).start()?;
+    let launch = launch().arg("-S").reboots();
+    let mut vm = launch.qmp().under(&group.enter()).start()?;
     let mut qmp = vm.qmp()?;
     a_limit_stops_the_kernel(&mut qmp, &group)?;
     let mut agent = vm.boot()?;
@@ -119,6 +125,7 @@ fn huge_pages_that_run_out_stop_the_guest() -> Result<()> {
     assert_eq!(qmp.command("query-status", Value::Null)?["status"], "running");
     agent.verify("pattern")?;
     has_said_nothing(&mut agent)?;
+    a_reset_waits_for_pages(&mut qmp)?;
     qmp.command("quit", Value::Null)?;
     assert_eq!(vm.wait(PATIENCE)?.code(), Some(0), "{}", vm.errors.text());
     drop(large);
@@ -146,6 +153,20 @@ fn a_limit_stops_the_kernel(qmp: &mut Qmp, group: &Group) -> Result<()> {
     assert!(message.contains(&text), "{message}");
     group.limit(LIMIT, None)?;
     qmp.command("cont", Value::Null)?;
+    Ok(())
+}
+
+/// The pages that the old guest had are no longer of the pool when it gives them back, and the kernel is longer than what is left.
+fn a_reset_waits_for_pages(qmp: &mut Qmp) -> Result<()> {
+    let few = Knob::set(&OWN.file("nr_hugepages"), "1")?;
+    qmp.command("system_reset", Value::Null)?;
+    let data = starved(qmp, "pool-empty")?;
+    let message = data["message"].as_str().unwrap_or_default();
+    assert!(message.contains("needed by the reset"), "{message}");
+    drop(few);
+    qmp.command("cont", Value::Null)?;
+    qmp.wait_event("RESET", PATIENCE)?;
+    assert_eq!(qmp.command("query-status", Value::Null)?["status"], "running");
     Ok(())
 }
 

@@ -27,8 +27,16 @@ impl PowerOn {
     /// Loads the kernel into RAM and makes the vCPUs, the first one about to start it.
     ///
     /// # Errors
-    /// When there is no such kernel, or KVM refuses a vCPU.
+    /// When there is no such kernel, no memory for it, or KVM refuses a vCPU.
     pub fn first(&self) -> Result<Vec<Kickable>, Error> {
+        // Nobody would wait for a page that is missing now.
+        for range in boot::ranges(&self.ram, &self.boot)? {
+            self.ram.provide(range)?;
+        }
+        self.load()
+    }
+
+    fn load(&self) -> Result<Vec<Kickable>, Error> {
         let entry = boot::load(&self.ram, &self.boot, &self.platform)?;
         let mut vcpus = Vec::new();
         for (index, found) in (0..).zip(self.processors.cpuids()) {
@@ -68,6 +76,6 @@ impl PowerOn {
         }
         let discarded = self.ram.reset();
         tracing::debug!("reset: {discarded} bytes of RAM given back");
-        self.first()
+        self.load()
     }
 }
