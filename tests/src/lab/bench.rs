@@ -9,6 +9,7 @@ pub mod blk;
 pub mod boot;
 pub mod budget;
 pub mod cpu;
+pub mod hugepages;
 pub mod machine;
 pub mod measured;
 pub mod net;
@@ -37,7 +38,7 @@ use super::host::{Outcome, Streams};
 use super::paths::Paths;
 use super::setup::Purpose;
 use super::workshop::{self, Workshop};
-use super::{Error, Result, guest, qemu};
+use super::{Error, Result, distribution, guest, qemu};
 use crate::harness::{self, knob::Knob};
 use crate::job::Job;
 
@@ -45,6 +46,8 @@ use crate::job::Job;
 pub const INITRAMFS: &str = "/lab/bench.cpio";
 /// Whether the kernel moves pages to the node of the processor that uses them.
 const BALANCING: &str = "/proc/sys/kernel/numa_balancing";
+/// The area whose guests have a distribution's disk.
+const DISTRIBUTION_WANTED_BY: &str = "hugepages";
 /// How long one area may take.
 const PATIENCE: Duration = Duration::from_secs(1800);
 
@@ -66,7 +69,7 @@ enum Measure {
 }
 
 /// Every area, in the order of a full run.
-pub const AREAS: [Area; 8] = [
+pub const AREAS: [Area; 9] = [
     area("overhead", Measure::Lab(overhead::measure)),
     area("boot", Measure::Lab(boot::measure)),
     area("start", Measure::Lab(start::measure)),
@@ -75,6 +78,7 @@ pub const AREAS: [Area; 8] = [
     area("qmp", Measure::Lab(qmp::measure)),
     area("blk", Measure::Lab(blk::measure)),
     area("net", Measure::Lab(net::measure)),
+    area(DISTRIBUTION_WANTED_BY, Measure::Lab(hugepages::measure)),
 ];
 
 const fn area(name: &'static str, measure: Measure) -> Area {
@@ -181,6 +185,9 @@ fn in_lab_host(workshop: &Workshop, area: Area, take: &mut dyn FnMut(Measured)) 
     contents.files.push((INITRAMFS.into(), initramfs));
     qemu::add(&mut contents)?;
     qemu::add_images(&mut contents)?;
+    if area.name == DISTRIBUTION_WANTED_BY {
+        distribution::add(&mut contents, &workshop.paths)?;
+    }
     let collector = Collector::default();
     let streams = Streams {
         input: None,

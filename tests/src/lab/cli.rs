@@ -12,8 +12,7 @@ usage: cargo lab COMMAND
   demo                      boot a guest, take 60 % of its memory, give it back, check every page
   test [--long] [FILTER]    every test; with FILTER only the lab tests whose names contain it
   bench [NAME...] [--check] benchmarks beside QEMU: a table, and target/lab/bench.json; exit code 3 with --check when a
-                            budget is missed; names: overhead, boot,
-                            start, prealloc, balloon, qmp
+                            budget is missed; names: overhead, boot, start, prealloc, balloon, qmp, blk, net, hugepages
   run -- ARGS               `ballast run ARGS` in the lab host; files of this machine that ARGS name go with it,
                             and /lab has vmlinux-tiny, bzImage-tiny, vmlinuz-debian and guest.cpio, whose
                             guest runs the commands that are typed once it says `agent ready`

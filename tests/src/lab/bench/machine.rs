@@ -67,14 +67,14 @@ impl Vmm {
 
     /// How to start a guest with a distribution's kernel and our initramfs: it has drivers for what the tiny kernel has none.
     pub fn stock(self) -> Launch {
-        self.with(names::STOCK, names::GUEST)
+        self.boots(names::STOCK, names::GUEST, COMMAND_LINE)
     }
 
-    /// How to start a guest with our agent in this initramfs.
-    fn with(self, kernel: &str, initramfs: &str) -> Launch {
+    /// How to start a guest with this kernel, this initramfs and this command line for the kernel.
+    pub fn boots(self, kernel: &str, initramfs: &str, command_line: &str) -> Launch {
         self.bare()
             .args(["-kernel", kernel, "-initrd", initramfs])
-            .args(["-append", COMMAND_LINE])
+            .args(["-append", command_line])
     }
 
     /// How to start this guest; a kernel and an initramfs come with it.
@@ -90,7 +90,7 @@ impl Vmm {
             machine.mebibytes
         );
         let balloon = format!("{}{}", balloon::DEVICE[1], machine.balloon);
-        self.with(names::TINY_ELF, INITRAMFS)
+        self.boots(names::TINY_ELF, INITRAMFS, COMMAND_LINE)
             .args([
                 "-m",
                 &format!("{}M", machine.mebibytes),
