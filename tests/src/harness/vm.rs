@@ -324,11 +324,11 @@ impl Vm {
             .map_err(|source| run_error("ballast", source))
     }
 
-    /// Adds what Ballast itself said, and how it ended, to an error about its guest.
+    /// Adds what the VMM itself said, and how it ended, to an error about its guest.
     pub fn explain(&self, error: Error) -> Error {
         let ended = eventually(LAST_WORDS, || self.ending().map(|ending| ending.is_some()));
         let ending = ended.and_then(|_| self.ending());
-        let said = format!("\nballast, {}, said:\n{}", told(ending), self.errors.text());
+        let said = format!("\nthe VMM, {}, said:\n{}", told(ending), self.errors.text());
         match error {
             Error::TimedOut { what, patience, seen } => Error::TimedOut {
                 what,
