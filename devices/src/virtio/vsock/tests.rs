@@ -204,6 +204,33 @@ impl<'a> Rig<'a> {
         stream
     }
 
+    /// The guest sends more than the program's socket takes, which leaves some with the device, and closes.
+    fn send_and_close(&mut self) -> Vec<u8> {
+        let bytes = pattern(3, 3 * MOST);
+        for part in bytes.chunks(MOST / 2) {
+            self.send(packet(Op::Bytes), part);
+        }
+        let close = Header {
+            flags: NO_MORE_SENT | NO_MORE_TAKEN,
+            ..packet(Op::Shutdown)
+        };
+        self.send(close, b"");
+        bytes
+    }
+
+    /// The program gets these bytes, and then finds the end.
+    fn delivers(&mut self, program: &mut UnixStream, bytes: &[u8]) {
+        let mut got = Vec::new();
+        while got.len() < bytes.len() {
+            let part = take_all(program);
+            assert!(!part.is_empty(), "the rest after {} is lost", got.len());
+            got.extend(part);
+            self.serve();
+        }
+        assert!(got == bytes);
+        assert_eq!(program.read(&mut [0]).unwrap(), 0);
+    }
+
     fn bad_packets(&self) -> u64 {
         self.faults.get("vsock-packet").unwrap()
     }
@@ -459,26 +486,9 @@ fn a_guest_that_closes_has_its_bytes_delivered_first() {
     let ram = anonymous_ram(64);
     let mut rig = Rig::ready(&ram);
     let mut program = rig.connected();
-    let bytes = pattern(3, 3 * MOST);
-    // More than the socket takes, which leaves some with the device.
-    for part in bytes.chunks(MOST / 2) {
-        rig.send(packet(Op::Bytes), part);
-    }
-    let close = Header {
-        flags: NO_MORE_SENT | NO_MORE_TAKEN,
-        ..packet(Op::Shutdown)
-    };
-    rig.send(close, b"");
-    let mut got = Vec::new();
-    while got.len() < bytes.len() {
-        let part = take_all(&mut program);
-        assert!(!part.is_empty(), "the rest after {} is lost", got.len());
-        got.extend(part);
-        rig.serve();
-    }
-    assert!(got == bytes);
+    let bytes = rig.send_and_close();
+    rig.delivers(&mut program, &bytes);
     assert_eq!(rig.said(), [(Op::Reset, 0)]);
-    assert_eq!(program.read(&mut [0]).unwrap(), 0);
 }
 
 #[test]
@@ -486,15 +496,7 @@ fn a_guest_that_does_not_wait_has_its_bytes_delivered_too() {
     let ram = anonymous_ram(64);
     let mut rig = Rig::ready(&ram);
     let mut program = rig.connected();
-    let bytes = pattern(3, 3 * MOST);
-    for part in bytes.chunks(MOST / 2) {
-        rig.send(packet(Op::Bytes), part);
-    }
-    let close = Header {
-        flags: NO_MORE_SENT | NO_MORE_TAKEN,
-        ..packet(Op::Shutdown)
-    };
-    rig.send(close, b"");
+    let bytes = rig.send_and_close();
     assert!(rig.vsock.next_timer().is_some());
     rig.send(packet(Op::Reset), b"");
     // However long the program takes.
@@ -504,15 +506,7 @@ fn a_guest_that_does_not_wait_has_its_bytes_delivered_too() {
         rig.send(packet(op), b"");
     }
     assert_eq!(rig.said(), [(Op::Reset, 0); 2]);
-    let mut got = Vec::new();
-    while got.len() < bytes.len() {
-        let part = take_all(&mut program);
-        assert!(!part.is_empty(), "the rest after {} is lost", got.len());
-        got.extend(part);
-        rig.serve();
-    }
-    assert!(got == bytes);
-    assert_eq!(program.read(&mut [0]).unwrap(), 0);
+    rig.delivers(&mut program, &bytes);
     assert_eq!(rig.said(), []);
     // And is served then.
     let _ = std::fs::remove_file(rig.directory.path().join(format!("v_{PORT}")));
