@@ -237,32 +237,34 @@ fn provide_or_skip(job: &Job<'_>, span: Span) -> io::Result<()> {
 
 /// Provides the pages of a piece.
 fn provide(job: &Job<'_>, span: Span) -> io::Result<()> {
-    loop {
-        match job.mapping.advise(span, Advice::PopulateWrite) {
-            // A kernel before 5.14 does not know the advice. Where a page is missing, a touch ends in SIGBUS, for which the
-            // start ends, but not a guest that runs.
-            Err(error) if is_unknown(&error) => {
-                return match job.beside {
-                    None => job.mapping.touch(span, job.page),
-                    Some(_) => Err(io::Error::new(
-                        io::ErrorKind::Unsupported,
-                        "filling memory beside a guest needs Linux 5.14",
-                    )),
-                };
-            }
-            Err(error) if is_to_be_repeated(&error) => {}
-            result => return result,
-        }
+    match populate(job.mapping, span) {
+        // A kernel before 5.14 does not know the advice. Where a page is missing, a touch ends in SIGBUS, for which the
+        // start ends, but not a guest that runs.
+        Err(error) if is_unknown(&error) => match job.beside {
+            None => job.mapping.touch(span, job.page),
+            Some(_) => Err(io::Error::new(
+                io::ErrorKind::Unsupported,
+                "filling memory beside a guest needs Linux 5.14",
+            )),
+        },
+        result => result,
     }
 }
 
 /// Provides the pages of a piece, whose bounds are multiples of the page size; where the kernel has no way to do so without
 /// a touch, they are left to the first one.
 pub(crate) fn provide_early(mapping: &Mapping, span: Span) -> io::Result<()> {
+    match populate(mapping, span) {
+        Err(error) if is_unknown(&error) => Ok(()),
+        result => result,
+    }
+}
+
+/// Asks the kernel until it has an answer.
+fn populate(mapping: &Mapping, span: Span) -> io::Result<()> {
     loop {
         match mapping.advise(span, Advice::PopulateWrite) {
-            Err(error) if is_unknown(&error) => return Ok(()),
-            Err(error) if is_to_be_repeated(&error) => {}
+            Err(error) if matches!(error.raw_os_error(), Some(libc::EAGAIN | libc::EINTR)) => {}
             result => return result,
         }
     }
@@ -271,10 +273,6 @@ pub(crate) fn provide_early(mapping: &Mapping, span: Span) -> io::Result<()> {
 /// A kernel before 5.14.
 fn is_unknown(error: &io::Error) -> bool {
     error.raw_os_error() == Some(libc::EINVAL)
-}
-
-fn is_to_be_repeated(error: &io::Error) -> bool {
-    matches!(error.raw_os_error(), Some(libc::EAGAIN | libc::EINTR))
 }
 
 #[cfg(test)]
