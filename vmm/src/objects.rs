@@ -132,6 +132,8 @@ impl Objects {
             });
         };
         let backend = self.backends.remove(index);
+        // A file that was made for it stays, although the start may not have come to its end.
+        backend.started();
         // Where there is no thread, the closure and what it has are dropped here.
         let dropping = thread::Builder::new().name("unmap".to_owned());
         if let Err(error) = dropping.spawn(move || drop(backend)) {

@@ -31,18 +31,23 @@ fn a_preallocation_goes_on_after_the_answer_and_is_told() {
 fn a_file_stays_when_the_start_is_over() {
     let directory = tempfile::tempdir_in("/dev/shm").unwrap();
     let file = |name: &str| BackendKind::file(directory.path().join(name));
-    let mut spec = BackendSpec::new("first", file("first"), ByteSize::mib(2));
-    spec.share = Some(true);
-    let open = || Objects::open(&[spec.clone()], BackendDefaults::default(), Arc::new(|_| ())).unwrap();
-    drop(open());
+    let open_named = |name| {
+        let mut spec = BackendSpec::new(name, file(name), ByteSize::mib(2));
+        spec.share = Some(true);
+        Objects::open(&[spec], BackendDefaults::default(), Arc::new(|_| ())).unwrap()
+    };
+    drop(open_named("first"));
     assert!(!directory.path().join("first").exists());
-    let mut objects = open();
+    let mut objects = open_named("first");
     objects.started();
     let mut object = ObjectArg::new("second", file("second"), ByteSize::mib(2));
     object.share = Some(true);
     objects.add(object, &ram()).unwrap();
     drop(objects);
-    for name in ["first", "second"] {
+    let mut objects = open_named("third");
+    objects.remove("third", &ram()).unwrap();
+    drop(objects);
+    for name in ["first", "second", "third"] {
         assert!(directory.path().join(name).exists(), "{name}");
     }
 }
