@@ -230,9 +230,9 @@ impl Config {
         let memory = memory_plan::plan(&args, &nodes.nodes, &mut warnings)?;
         let monitor = only("-monitor", "monitor", args.monitor)?;
         let serial = only("-serial", "serial port", args.serial)?;
-        let serial = match args.nographic && serial.is_none() && monitor.is_none() {
-            true => Some(SerialArg::Shared),
-            false => serial,
+        let (serial, serial_option) = match args.nographic && serial.is_none() && monitor.is_none() {
+            true => (Some(SerialArg::Shared), "-nographic"),
+            false => (serial, "-serial stdio"),
         };
         let monitor = match (monitor, &serial) {
             (None | Some(MonitorArg::Stdio), Some(SerialArg::Shared)) => MonitorSpec::Shared,
@@ -243,7 +243,7 @@ impl Config {
         };
         let terminal: Vec<_> = [
             (
-                "-serial stdio",
+                serial_option,
                 matches!(serial, Some(SerialArg::Stdio | SerialArg::Shared)),
             ),
             ("-monitor stdio", monitor == MonitorSpec::Stdio),

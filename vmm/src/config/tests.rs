@@ -502,11 +502,11 @@ fn a_daemon_has_no_terminal() {
     assert_eq!((daemon.serial, daemon.daemonize), (SerialSpec::None, true));
     assert_eq!(daemon.pid_file, Some("p".into()));
     for (line, option) in [
-        ("-daemonize -serial stdio", "-serial"),
-        ("-daemonize -monitor stdio", "-monitor"),
-        ("-daemonize -nographic", "-serial"),
+        ("-daemonize -serial stdio", "-serial stdio"),
+        ("-daemonize -monitor stdio", "-monitor stdio"),
+        ("-daemonize -nographic", "-nographic"),
     ] {
-        assert!(text(line).contains(&format!("{option} stdio is on it")), "{line}");
+        assert!(text(line).contains(&format!("{option} is on it")), "{line}");
     }
 }
 
@@ -579,6 +579,10 @@ fn a_console_takes_the_terminal_where_nobody_else_asked_for_it() {
         (
             format!("{console} -serial stdio"),
             "-serial stdio and -chardev stdio cannot share",
+        ),
+        (
+            format!("{console} -nographic"),
+            "-nographic and -chardev stdio cannot share",
         ),
         (
             format!("{console} -monitor stdio"),
