@@ -9,6 +9,8 @@ use std::time::{Duration, Instant};
 use devices::virtio::vhost_user::{Dial, Introduced, VhostUserError, VhostUserSpec};
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType};
 
+use crate::host::signals;
+
 /// A daemon's socket.
 #[derive(Clone, Debug)]
 pub struct Socket(pub PathBuf);
@@ -28,7 +30,8 @@ impl Dial for Socket {
 /// How often a daemon is looked for at the start.
 const PAUSE: Duration = Duration::from_millis(50);
 
-/// Finds the daemon at `path`. One that is looked for when it has gone may also come late: it is waited for, for `patience`.
+/// Finds the daemon at `path`. One that is looked for when it has gone may also come late: it is waited for, for `patience`, or
+/// until somebody asks for the end of Ballast.
 ///
 /// # Errors
 /// When there is none, or it does not serve what is wanted.
@@ -40,7 +43,9 @@ pub fn introduce(
     let start = Instant::now();
     loop {
         match Introduced::new(spec.clone(), Box::new(Socket(path.to_owned()))) {
-            Err(VhostUserError::Connect(_)) if spec.reconnect.is_some() && start.elapsed() < patience => {
+            Err(VhostUserError::Connect(_))
+                if spec.reconnect.is_some() && start.elapsed() < patience && !signals::end_is_asked() =>
+            {
                 thread::sleep(PAUSE);
             }
             introduced => return introduced,
@@ -52,7 +57,10 @@ pub fn introduce(
 mod tests {
     use std::os::unix::net::UnixListener;
 
+    use devices::virtio::vhost_user::Kind;
+
     use super::*;
+    use crate::host::signals::{Ending, EndingSignals};
 
     #[test]
     fn a_daemon_that_does_not_accept_holds_nobody_up() {
@@ -68,18 +76,31 @@ mod tests {
         assert_ne!(full.kind(), io::ErrorKind::NotFound);
     }
 
-    #[test]
-    fn a_daemon_with_reconnect_may_come_late() {
-        use devices::virtio::vhost_user::Kind;
-
-        let directory = tempfile::tempdir().unwrap();
-        let path = directory.path().join("s");
-        let spec = |reconnect| VhostUserSpec {
+    fn spec(reconnect: Option<Duration>) -> VhostUserSpec {
+        VhostUserSpec {
             id: "d".to_owned(),
             kind: Kind::Blk,
             queues: 1,
             reconnect,
-        };
+        }
+    }
+
+    #[test]
+    fn a_signal_ends_the_wait_for_a_daemon() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("s");
+        let mut taken = EndingSignals::new().unwrap();
+        signals::testing::raise(libc::SIGTERM);
+        let patience = Duration::from_secs(600);
+        let nobody = introduce(&spec(Some(patience)), &path, patience).unwrap_err();
+        assert!(matches!(nobody, VhostUserError::Connect(_)), "{nobody}");
+        assert_eq!(taken.take(), Some(Ending::PowerDown));
+    }
+
+    #[test]
+    fn a_daemon_with_reconnect_may_come_late() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("s");
         let patience = Duration::from_millis(200);
         for (reconnect, waits) in [(None, false), (Some(Duration::from_secs(1)), true)] {
             let start = Instant::now();

@@ -48,6 +48,19 @@ impl EndingSignals {
     }
 }
 
+/// Whether one of these signals has come to this thread, which has blocked them, and waits to be taken.
+pub fn end_is_asked() -> bool {
+    // SAFETY: an all-zero sigset_t is valid memory for sigpending to fill.
+    let mut set: libc::sigset_t = unsafe { std::mem::zeroed() };
+    // SAFETY: writes `set`, which is ours.
+    unsafe { libc::sigpending(&raw mut set) };
+    let has = |&signal: &libc::c_int| {
+        // SAFETY: reads `set`; the signal number is a constant of the system.
+        unsafe { libc::sigismember(&raw const set, signal) == 1 }
+    };
+    ENDING.iter().any(has)
+}
+
 /// What a signal asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ending {
@@ -71,5 +84,14 @@ impl Ending {
 impl AsFd for EndingSignals {
     fn as_fd(&self) -> BorrowedFd<'_> {
         self.0.as_fd()
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod testing {
+    /// Sends this thread a signal.
+    pub(crate) fn raise(signal: libc::c_int) {
+        // SAFETY: it takes no pointers, and what a handler may do is the handler's matter.
+        assert_eq!(unsafe { libc::raise(signal) }, 0);
     }
 }
