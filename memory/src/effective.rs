@@ -24,7 +24,7 @@ pub struct Effective {
     /// Accounted by the host: for huge pages a reservation in the pool (no `nr`), for private memory part of the commit charge
     /// (`ac`), for shared memory that all of it is there.
     pub reserve: bool,
-    /// All of it was there when it was read.
+    /// All of it was there when it was read, in RAM or in swap.
     pub prealloc: bool,
     /// KSM looks at it (`mg`).
     pub merge: bool,
@@ -44,13 +44,17 @@ impl Effective {
     /// # Errors
     /// When /proc cannot be read.
     pub fn read(backend: &dyn Backend, mapping: &Mapping) -> io::Result<Self> {
+        // Before the guest runs nobody takes pages back from swap: those that leave between the two are counted twice.
+        let resident = residency::resident(backend, mapping)?;
         let smaps = proc::smaps(mapping)?;
         let numa = proc::numa_maps(mapping)?;
         let size = ByteSize::from_bytes(mapping.len());
         let page_size = PageSize::from_bytes(smaps.size("KernelPageSize").bytes());
         let page_size = page_size.unwrap_or(backend.page_size());
         let share = smaps.flag("sh");
-        let prealloc = residency::resident(backend, mapping)? >= size;
+        // What a file in memory has in swap is in `resident` already.
+        let swapped = if share { ByteSize::ZERO } else { smaps.size("Swap") };
+        let prealloc = resident.bytes().saturating_add(swapped.bytes()) >= size.bytes();
         let reserve = match (page_size.is_huge(), share) {
             (true, _) => !smaps.flag("nr"),
             (false, true) => prealloc,

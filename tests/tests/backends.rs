@@ -136,6 +136,27 @@ fn swapped_memory_is_as_reported() -> Result<()> {
     Ok(())
 }
 
+/// What is swapped out while the rest is filled was there all the same.
+#[test]
+#[ignore = "needs the lab: cargo lab test"]
+fn memory_is_filled_where_some_of_it_is_swapped_out() -> Result<()> {
+    let _swap = Swap::on(4 * RAM_BYTES)?;
+    for kind in [Backing::Anonymous, Backing::Memfd] {
+        let group = Group::new("memory")?;
+        group.limit("memory.max", Some(RAM_BYTES * 3 / 4))?;
+        let launch = Launch::tiny().arg("-S").qmp().under(&group.enter());
+        let mut vm = kind.launch(launch, RAM, ",prealloc=on").start()?;
+        let memory = query_memory(&mut vm.qmp()?)?;
+        assert_eq!(memory["effective"]["prealloc"], true, "{memory}");
+        let swapped = memory["swapped"].as_u64().unwrap_or(0);
+        assert!(swapped >= RAM_BYTES / 4, "{kind:?}: {memory}");
+        vm.kill()?;
+        drop(vm);
+        drop(group);
+    }
+    Ok(())
+}
+
 fn boots_as_reported(kind: Backing) -> Result<()> {
     let pages = if kind.is_huge() {
         RAM_BYTES / backing::HUGE_PAGE
