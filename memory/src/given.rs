@@ -75,6 +75,12 @@ impl Given {
         marks.inflated.fill(0);
     }
 
+    /// What was reported until now does not count any more: somebody wants it filled all the same, or it is a new guest.
+    pub(crate) fn forget_reports(&self) {
+        let mut marks = self.marks.write().unwrap_or_else(PoisonError::into_inner);
+        marks.reported.fill(0);
+    }
+
     /// Does `work` while nothing of the block at `offset` can go back; `None`: some of it did.
     pub(crate) fn unless_given<T>(&self, offset: u64, work: impl FnOnce() -> T) -> Option<T> {
         let marks = self.marks.read().unwrap_or_else(PoisonError::into_inner);

@@ -97,7 +97,7 @@ impl OpenBackend {
         self.change(spec, property, |effective| effective.dump == on)
     }
 
-    /// Has the host provide all pages, beside the guest: [`OpenBackend::fill`].
+    /// Has the host provide all pages, beside the guest: [`OpenBackend::fill`]. One that failed or was cancelled can be taken back.
     ///
     /// # Errors
     /// [`ChangeError`] when the backend is not to be filled, or is and `on` is false.
@@ -106,7 +106,12 @@ impl OpenBackend {
         let id = || self.spec().id.clone();
         match (on, spec.prealloc.wanted()) {
             (false, false) => return Ok(()),
-            (false, true) => return Err(ChangeError::Preallocated { id: id() }),
+            (false, true) if self.is_preallocated() => return Err(ChangeError::Preallocated { id: id() }),
+            (false, true) => {
+                spec.prealloc = Prealloc::Off;
+                self.opened.set_spec(spec);
+                return Ok(());
+            }
             (true, true) => {}
             (true, false) => {
                 spec.prealloc = Prealloc::Background;

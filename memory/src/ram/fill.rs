@@ -193,8 +193,16 @@ impl OpenBackend {
         self.opened.prealloc_report()
     }
 
-    /// Begins to provide all its pages beside the guest, but for blocks of 2 MiB (or a page where that is larger) of which the
-    /// guest gave something back; does nothing where that goes on already.
+    /// Whether all its pages are there, or come. Not where that failed or was cancelled.
+    pub(super) fn is_preallocated(&self) -> bool {
+        match self.prealloc().state {
+            PreallocState::Running | PreallocState::Done | PreallocState::Misplaced(_) => true,
+            PreallocState::None | PreallocState::Cancelled | PreallocState::Failed(_) => false,
+        }
+    }
+
+    /// Begins to provide all its pages beside the guest, but for blocks of 2 MiB (or a page where that is larger) of which
+    /// something is in the balloon, or is reported free from now on; does nothing where that goes on already.
     ///
     /// # Errors
     /// When no thread can be started.
@@ -202,6 +210,7 @@ impl OpenBackend {
         if !self.opened.filling.begin(None) {
             return Ok(());
         }
+        self.opened.given.forget_reports();
         let opened = Arc::clone(&self.opened);
         let thread = thread::Builder::new().name("fill".to_owned());
         let thread = thread.spawn(move || opened.fill()).inspect_err(|error| {

@@ -19,6 +19,8 @@ impl Ram {
         });
         let discarded = discarded.sum();
         self.all_in_use();
+        let backends = self.backends().iter();
+        backends.for_each(|backend| backend.opened.given.forget_reports());
         discarded
     }
 }
@@ -28,7 +30,7 @@ impl OpenBackend {
     fn stays_at_reset(&self) -> bool {
         let spec = self.spec();
         let reserved = self.page_size().is_huge() && self.effective().reserve;
-        spec.prealloc.wanted() || spec.lock != Lock::Off || reserved || self.keeps().is_some()
+        self.is_preallocated() || spec.lock != Lock::Off || reserved || self.keeps().is_some()
     }
 }
 

@@ -36,7 +36,7 @@ fn line(report: &PreallocReport) -> String {
         let parts = [
             Some(format!(", {} of {} MiB", whole(populated), whole(*size))),
             (report.skipped > ByteSize::ZERO)
-                .then(|| format!(", {} MiB left to the balloon", whole(report.skipped))),
+                .then(|| format!(", {} MiB given back meanwhile", whole(report.skipped))),
             Some(format!(", {} MiB/s", whole(rate))),
             report.eta().map(|eta| format!(", {} s left", eta.as_secs())),
             state.trouble().map(|trouble| format!(": {trouble}")),
@@ -117,7 +117,7 @@ mod tests {
         };
         assert_eq!(
             line(&report),
-            "mem0: running, 254 of 1024 MiB, 2 MiB left to the balloon, 127 MiB/s, 6 s left\n"
+            "mem0: running, 254 of 1024 MiB, 2 MiB given back meanwhile, 127 MiB/s, 6 s left\n"
         );
         report.state = PreallocState::Failed("no page".to_owned());
         assert!(line(&report).ends_with(" MiB/s: no page\n"), "{}", line(&report));

@@ -1,7 +1,8 @@
 use vm_memory::{Bytes, GuestAddress};
 
 use crate::backend::{BackendKind, Prealloc};
-use crate::ram::Ram;
+use crate::ram::{PreallocState, Ram};
+use crate::release::Reason;
 use crate::testing::{HUGE_MEMFD, HugePages, MEMFD, MIB, open, resident, spec};
 
 const MARK: u64 = 0x0123_4567_89ab_cdef;
@@ -43,6 +44,30 @@ fn preallocated_memory_stays() {
         assert_eq!(ram.reset(), 0);
         assert_eq!((resident(&ram), left(&ram)), (4 * MIB, 4));
     }
+}
+
+#[test]
+fn memory_that_was_not_filled_to_the_end_goes_back() {
+    let ram = open(spec(BackendKind::Ram, 4096)).unwrap();
+    let backend = &ram.backends()[0];
+    backend.set_prealloc(true).unwrap();
+    assert!(backend.cancel_fill());
+    while backend.prealloc().state == PreallocState::Running {
+        std::thread::yield_now();
+    }
+    assert_eq!(backend.prealloc().state, PreallocState::Cancelled);
+    ram.reset();
+    assert_eq!(resident(&ram), 0);
+}
+
+#[test]
+fn a_new_guest_has_reported_nothing() {
+    let ram = open(spec(MEMFD, 4)).unwrap();
+    let given = &ram.backends()[0].opened.given;
+    given.mark(&[ram.backends()[0].opened.mapping.whole()], Reason::Reported);
+    assert!(given.unless_given(0, || ()).is_none());
+    ram.reset();
+    assert!(given.unless_given(0, || ()).is_some());
 }
 
 #[test]
