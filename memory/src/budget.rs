@@ -3,14 +3,16 @@
 //! Lazy memory is promised to more guests than there is memory for: that is what hosts are shared for. But it shall not come as a
 //! surprise, nor as the kernel's OOM killer. What is found here holds for the moment of the start.
 
+use std::collections::BTreeSet;
 use std::fmt;
-use std::fs;
 
 use crate::backend::{self, BackendSpec, Lock, Source};
-use crate::host::cgroup;
-use crate::host::hugepages::Pool;
-use crate::host::meminfo;
+use crate::host::numa::{self, NodeSet};
 use crate::size::{ByteSize, PageSize};
+
+pub use self::supply::Supply;
+
+mod supply;
 
 /// Bytes of an entry of a page table.
 const ENTRY: u64 = 8;
@@ -26,6 +28,8 @@ pub struct Cost {
     pub size: ByteSize,
     /// Where it comes from.
     pub source: Source,
+    /// The nodes that alone may give it.
+    pub nodes: Option<NodeSet>,
 }
 
 /// What a guest can cost.
@@ -36,19 +40,6 @@ pub struct Budget {
     swappable: bool,
     /// Pools that huge pages are taken from without a reservation. What is reserved is checked page by page when it is mapped.
     unreserved: Vec<PageSize>,
-}
-
-/// What the host has of one source.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Supply {
-    /// Of what.
-    pub source: Source,
-    /// What is left.
-    pub left: ByteSize,
-    /// `3 GiB of 8 GiB are available on this host`.
-    pub found: String,
-    /// What to do where it is not enough.
-    pub remedy: String,
 }
 
 /// A guest can cost more than there is.
@@ -69,6 +60,7 @@ impl Budget {
         let mut costs = Vec::new();
         let mut tables = 0_u64;
         let mut unreserved = Vec::new();
+        let allowed = numa::confined();
         for spec in backends {
             let source = backend::source(spec);
             let page = source.page();
@@ -81,6 +73,7 @@ impl Budget {
                 what: format!("backend '{}'", spec.id),
                 size: spec.size,
                 source,
+                nodes: spec.policy.bound().or(allowed.as_ref()).cloned(),
             });
         }
         let beside = std::iter::once(("page tables", ByteSize::from_bytes(tables))).chain(beside);
@@ -88,6 +81,7 @@ impl Budget {
             what: what.to_owned(),
             size,
             source: Source::Memory,
+            nodes: allowed.clone(),
         }));
         Self {
             costs,
@@ -101,8 +95,12 @@ impl Budget {
     /// # Errors
     /// [`OverBudget`] with each supply that does not suffice.
     pub fn check(&self) -> Result<(), OverBudget> {
-        let pools = self.unreserved.iter().flat_map(|page| pool(*page));
-        self.compare(memory(self.swappable).into_iter().chain(pools))
+        let pools = self.unreserved.iter().flat_map(|page| supply::pool(*page));
+        let sets = self.costs.iter().filter(|cost| cost.source == Source::Memory);
+        let sets: BTreeSet<_> = sets.filter_map(|cost| cost.nodes.as_ref()).collect();
+        let nodes = sets.into_iter().map(|nodes| supply::nodes(nodes, self.swappable));
+        let memory = supply::memory(self.swappable);
+        self.compare(memory.into_iter().chain(nodes).chain(pools))
     }
 
     /// Compares with `supplies`.
@@ -111,13 +109,16 @@ impl Budget {
     /// As [`Budget::check`].
     pub fn compare(&self, supplies: impl IntoIterator<Item = Supply>) -> Result<(), OverBudget> {
         let lack = |supply: Supply| {
-            let sum = self.sum(supply.source);
+            let sum = self.sum(&supply);
             (sum > supply.left).then(|| {
-                let name = match supply.source {
+                let mut name = match supply.source {
                     Source::Pool(page) => format!("in pages of {page}"),
                     Source::Memory | Source::Cache => "of memory".to_owned(),
                 };
-                let parts = self.parts(supply.source);
+                if let Some(nodes) = &supply.nodes {
+                    name = format!("{name} on node {nodes}");
+                }
+                let parts = self.parts(&supply);
                 let (sum, found, remedy) = (up(sum), supply.found, supply.remedy);
                 format!("the guest can need {sum} {name} ({parts}), but {found}: {remedy}")
             })
@@ -129,16 +130,22 @@ impl Budget {
         }
     }
 
-    fn sum(&self, source: Source) -> ByteSize {
-        let costs = self.costs.iter().filter(|cost| cost.source == source);
-        let sum = costs.fold(0_u64, |sum, cost| sum.saturating_add(cost.size.bytes()));
+    /// What can come from nowhere else.
+    fn of<'a>(&'a self, supply: &'a Supply) -> impl Iterator<Item = &'a Cost> {
+        self.costs.iter().filter(|cost| supply.must_give(cost))
+    }
+
+    fn sum(&self, supply: &Supply) -> ByteSize {
+        let sum = self
+            .of(supply)
+            .fold(0_u64, |sum, cost| sum.saturating_add(cost.size.bytes()));
         ByteSize::from_bytes(sum)
     }
 
     /// `backend 'a' 1 GiB, page tables 4 MiB`.
-    fn parts(&self, source: Source) -> String {
-        let costs = self.costs.iter().filter(|cost| cost.source == source);
-        let parts: Vec<_> = costs
+    fn parts(&self, supply: &Supply) -> String {
+        let parts: Vec<_> = self
+            .of(supply)
             .map(|cost| format!("{} {}", cost.what, up(cost.size)))
             .collect();
         parts.join(", ")
@@ -163,93 +170,6 @@ impl fmt::Display for OverBudget {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.lacks.join("; "))
     }
-}
-
-/// What limits memory that is not of a pool: the host, what it promises, and the control groups.
-fn memory(swappable: bool) -> Vec<Supply> {
-    let amounts = meminfo::host();
-    let size = |name| amounts.size(name).unwrap_or_default();
-    let supply = |left: ByteSize, found: String, remedy: &str| Supply {
-        source: Source::Memory,
-        left,
-        found,
-        remedy: remedy.to_owned(),
-    };
-    let mut supplies = Vec::new();
-    let swap = if swappable {
-        size("SwapFree")
-    } else {
-        ByteSize::ZERO
-    };
-    let with_swap =
-        |left: ByteSize, swap: ByteSize| ByteSize::from_bytes(left.bytes().saturating_add(swap.bytes()));
-    if let Some(available) = amounts.size("MemAvailable") {
-        let left = with_swap(available, swap);
-        let mut found = format!(
-            "{} of {} are available on this host",
-            down(available),
-            down(size("MemTotal"))
-        );
-        if swap > ByteSize::ZERO {
-            found = format!("{found}, and {} of swap", down(swap));
-        }
-        supplies.push(supply(
-            left,
-            found,
-            "make the guest smaller, end something, or add swap",
-        ));
-    }
-    if fs::read_to_string("/proc/sys/vm/overcommit_memory").is_ok_and(|mode| mode.trim() == "2") {
-        let (limit, promised) = (size("CommitLimit"), size("Committed_AS"));
-        supplies.push(supply(
-            ByteSize::from_bytes(limit.bytes().saturating_sub(promised.bytes())),
-            format!(
-                "{} of {} are promised already (CommitLimit)",
-                down(promised),
-                down(limit)
-            ),
-            "make the guest smaller, or raise vm.overcommit_ratio or swap",
-        ));
-    }
-    if let Some(limit) = cgroup::memory() {
-        let swap = swap.min(cgroup::swap().map_or(swap, |limit| limit.left()));
-        let mut found = format!(
-            "{} of {} are left by {}",
-            down(limit.left()),
-            down(limit.max),
-            limit.file.display()
-        );
-        if swap > ByteSize::ZERO {
-            found = format!("{found}, and {} of swap", down(swap));
-        }
-        supplies.push(supply(
-            with_swap(limit.left(), swap),
-            found,
-            "make the guest smaller, or raise that limit",
-        ));
-    }
-    supplies
-}
-
-/// What limits huge pages that are taken when they are touched.
-fn pool(page: PageSize) -> Vec<Supply> {
-    let source = Source::Pool(page);
-    let pool = Pool::read(page, None).ok().map(|pool| {
-        let pages = pool.free.saturating_add(pool.growth);
-        Supply {
-            source,
-            left: ByteSize::from_bytes(pages.saturating_mul(page.bytes())),
-            found: format!("the pool has {pool}"),
-            remedy: "make the guest smaller or the pool larger".to_owned(),
-        }
-    });
-    let limit = cgroup::huge_pages(page).map(|limit| Supply {
-        source,
-        left: limit.left(),
-        found: limit.to_string(),
-        remedy: "make the guest smaller, or raise that limit".to_owned(),
-    });
-    pool.into_iter().chain(limit).collect()
 }
 
 /// Costs are rounded up to MiB for people,

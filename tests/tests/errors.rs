@@ -103,6 +103,11 @@ const CASES: &[(&str, &[&str])] = &[
             "check=warn",
         ],
     ),
+    (
+        "K -m 4G -object memory-backend-ram,id=a,size=4G,host-nodes=1,policy=bind -machine memory-backend=a \
+         -overcommit check=refuse",
+        &["4 GiB of memory on node 1 (backend 'a' 4 GiB)", "available there"],
+    ),
     // Backends.
     ("K -m 128 -machine memory-backend=b", &["'b'"]),
     (

@@ -159,6 +159,28 @@ fn refuses(mebibytes: u64, reason: &str) -> Result<()> {
     Ok(())
 }
 
+#[test]
+#[ignore = "needs the lab: cargo lab test"]
+fn a_cpuset_without_the_node_is_named() -> Result<()> {
+    let group = Group::new("cpuset")?;
+    group.set("cpuset.mems", "0")?;
+    for policy in ["bind", "preferred-many"] {
+        let properties = format!(",host-nodes=0-1,policy={policy}");
+        let launch = Launch::tiny().under(&group.enter());
+        let mut vm = Backing::Memfd.launch(launch, RAM, &properties).start()?;
+        let status = vm.wait(END)?;
+        let errors = vm.errors.text();
+        assert_eq!(status.code(), Some(1), "{errors}");
+        let file = group.file("cpuset.mems.effective");
+        let reason = format!(
+            "asks for host node 1, but the cpuset of the control group has only memory of node 0 ({})",
+            file.display()
+        );
+        assert!(errors.contains(&reason), "{errors}");
+    }
+    Ok(())
+}
+
 fn pages(pool: Pool) -> Result<Pages> {
     pool.pages()
 }

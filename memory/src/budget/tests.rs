@@ -1,5 +1,6 @@
 use super::*;
-use crate::backend::BackendKind;
+use crate::backend::{BackendKind, HostPolicy, Placing};
+use crate::host::meminfo;
 use crate::testing::{HUGE_MEMFD, HugePages, Mount, directory, spec};
 
 const OWN: (&str, ByteSize) = ("Ballast itself", ByteSize::mib(5));
@@ -7,6 +8,7 @@ const OWN: (&str, ByteSize) = ("Ballast itself", ByteSize::mib(5));
 fn supply(source: Source, mib: u64) -> Supply {
     Supply {
         source,
+        nodes: None,
         left: ByteSize::mib(mib),
         found: format!("there are {mib} MiB"),
         remedy: "do something".to_owned(),
@@ -98,6 +100,53 @@ fn huge_pages_without_a_reservation_are_compared_with_the_pool() {
     let text = Budget::new([&asked], []).check().unwrap_err().to_string();
     assert!(
         text.contains("8 MiB in pages of 2 MiB") && text.contains("2 free"),
+        "{text}"
+    );
+}
+
+fn bound(id: &str, mib: u64, nodes: &str) -> BackendSpec {
+    let mut spec = spec(BackendKind::Ram, mib);
+    spec.id = id.to_owned();
+    spec.policy = HostPolicy::Nodes(Placing::Bind, nodes.parse().unwrap());
+    spec
+}
+
+#[test]
+fn a_node_gives_what_nothing_else_may() {
+    let mut anywhere = spec(BackendKind::Ram, 4096);
+    let specs = [bound("a", 600, "1"), bound("b", 500, "0-1"), bound("c", 100, "0")];
+    anywhere.policy = HostPolicy::Nodes(Placing::Preferred, "1".parse().unwrap());
+    let budget = Budget::new(specs.iter().chain([&anywhere]), []);
+    let on = |nodes: &str, mib| Supply {
+        nodes: Some(nodes.parse().unwrap()),
+        ..supply(Source::Memory, mib)
+    };
+    assert_eq!(
+        budget.compare([on("0", 100), on("1", 600), on("0-1", 1200)]),
+        Ok(())
+    );
+    let lacking = |supply| budget.compare([supply]).unwrap_err().to_string();
+    let text = lacking(on("1", 599));
+    assert_eq!(
+        text,
+        "the guest can need 600 MiB of memory on node 1 (backend 'a' 600 MiB), but there are 599 MiB: do something"
+    );
+    let text = lacking(on("0-1", 1199));
+    assert!(
+        text.contains("backend 'a' 600 MiB, backend 'b' 500 MiB, backend 'c' 100 MiB)"),
+        "{text}"
+    );
+}
+
+#[test]
+fn a_node_of_this_host_is_asked() {
+    assert_eq!(Budget::new([&bound("a", 1, "0")], []).check(), Ok(()));
+    let total = meminfo::node(0).size("MemTotal").unwrap();
+    let text = Budget::new([&bound("a", (total.bytes() >> 20) + (1 << 26), "0")], []);
+    let text = text.check().unwrap_err().to_string();
+    let expected = format!("of {} are available there", ByteSize::mib(total.bytes() >> 20));
+    assert!(
+        text.contains(" of memory on node 0 (backend 'a'") && text.contains(&expected),
         "{text}"
     );
 }

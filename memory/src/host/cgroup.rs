@@ -131,7 +131,7 @@ impl Groups {
 
 /// A file that tells what is in effect, with its text: of the innermost group that has it, since a group without a controller is
 /// as the one around it.
-pub(super) fn effective(name: &str) -> Option<(PathBuf, String)> {
+pub(crate) fn effective(name: &str) -> Option<(PathBuf, String)> {
     let read = |group: PathBuf| {
         let file = group.join(name);
         fs::read_to_string(&file).ok().map(|text| (file, text))

@@ -114,6 +114,22 @@ pub fn nodes() -> NodeSet {
     nodes_in(Path::new(NODES))
 }
 
+/// The nodes that this process may have memory of, where these are not all that have some: those of the cpuset of its control
+/// group (proc_pid_status(5), `Mems_allowed_list`).
+#[must_use]
+pub fn confined() -> Option<NodeSet> {
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    confined_in(&status, &nodes())
+}
+
+fn confined_in(status: &str, nodes: &NodeSet) -> Option<NodeSet> {
+    let list = status
+        .lines()
+        .find_map(|line| line.strip_prefix("Mems_allowed_list:"))?;
+    let allowed = NodeSet::parse(list.trim()).ok()?;
+    (!nodes.is_subset(&allowed)).then_some(allowed)
+}
+
 /// Whether the kernel knows nodes, and so policies.
 #[must_use]
 pub fn is_supported() -> bool {

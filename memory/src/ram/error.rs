@@ -29,6 +29,21 @@ pub enum RamError {
         /// Those that are.
         available: NodeSet,
     },
+    /// A node of which this process may have no memory.
+    #[error(
+        "backend '{id}' asks for host node {nodes}, but the cpuset of the control group has only memory of node {allowed}{file}: \
+         choose among them, or give the group more"
+    )]
+    NodeForbidden {
+        /// The backend.
+        id: String,
+        /// The nodes that are not allowed.
+        nodes: NodeSet,
+        /// Those that are.
+        allowed: NodeSet,
+        /// ` (FILE)`, where the group says so.
+        file: String,
+    },
     /// The host does not have the source.
     #[error("cannot open backend '{id}'")]
     Open {

@@ -7,7 +7,7 @@ use vm_memory::{GuestMemoryMmap, GuestRegionMmap};
 
 use super::fill::Filling;
 use super::limit;
-use super::refusal::{lock_error, map_error, policy_error};
+use super::refusal::{forbidden, lock_error, map_error, policy_error};
 use super::shortage::{self, Claim};
 use super::{Inner, Misplaced, OpenBackend, Opened, RamError};
 use crate::backend::{
@@ -79,14 +79,19 @@ fn check_nodes(spec: &BackendSpec) -> Result<(), RamError> {
     };
     let available = numa::nodes();
     let missing = nodes.difference(&available);
-    if missing.is_empty() {
-        return Ok(());
+    if !missing.is_empty() {
+        return Err(RamError::Node {
+            id: spec.id.clone(),
+            nodes: missing,
+            available,
+        });
     }
-    Err(RamError::Node {
-        id: spec.id.clone(),
-        nodes: missing,
-        available,
-    })
+    match numa::confined() {
+        Some(allowed) if !nodes.is_subset(&allowed) => {
+            Err(forbidden(spec, nodes.difference(&allowed), allowed))
+        }
+        _ => Ok(()),
+    }
 }
 
 fn open_source(spec: &BackendSpec) -> Result<Box<dyn Backend>, RamError> {

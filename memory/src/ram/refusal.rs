@@ -8,9 +8,21 @@ use super::RamError;
 use super::shortage::{self, Claim, Shortage};
 use crate::backend::{Backend, BackendSpec, HostPolicy};
 use crate::host::cgroup;
+use crate::host::numa::NodeSet;
 use crate::mapping::{Mapping, Span};
 use crate::residency;
 use crate::size::ByteSize;
+
+pub(super) fn forbidden(spec: &BackendSpec, nodes: NodeSet, allowed: NodeSet) -> RamError {
+    let file = cgroup::effective("cpuset.mems.effective");
+    let file = file.map(|(file, _)| format!(" ({})", file.display()));
+    RamError::NodeForbidden {
+        id: spec.id.clone(),
+        nodes,
+        allowed,
+        file: file.unwrap_or_default(),
+    }
+}
 
 pub(super) fn policy_error(spec: &BackendSpec, source: io::Error) -> RamError {
     let since = match &spec.policy {

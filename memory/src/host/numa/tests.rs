@@ -65,6 +65,17 @@ fn finds_nodes_and_their_cpus() {
 }
 
 #[test]
+fn a_cpuset_confines_to_nodes() {
+    let nodes = NodeSet::from_iter([0, 1]);
+    let status = |list: &str| format!("Name:\tx\nMems_allowed:\t1\nMems_allowed_list:\t{list}\n");
+    assert_eq!(confined_in(&status("0"), &nodes), Some(NodeSet::from_iter([0])));
+    for all in ["0-1", "0-3", "", "x"] {
+        assert_eq!(confined_in(&status(all), &nodes), None, "{all}");
+    }
+    assert_eq!(confined_in("", &nodes), None);
+}
+
+#[test]
 fn this_host_has_a_node_that_is_near_itself() {
     let node = nodes().iter().next().unwrap();
     assert!(distances(node).contains(&10));
