@@ -4,9 +4,9 @@
 
 use std::io;
 use std::num::NonZeroUsize;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::mpsc::{self, Sender};
-use std::sync::{Mutex, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 use std::thread;
 
 use rustix::thread::{CpuSet, sched_getaffinity, sched_setaffinity};
@@ -84,16 +84,23 @@ pub(crate) struct Failure {
 /// What the workers share.
 struct Work<'a> {
     observer: &'a dyn OpenObserver,
+    ended: &'a (dyn Fn(usize) -> bool + Sync),
     stop: AtomicBool,
     failure: Mutex<Option<Failure>>,
 }
 
 /// Fills all mappings at the same time. Stops at the first page that cannot be had. One that is cancelled does not stop the
-/// others; its meter tells.
-pub(crate) fn run(jobs: &[Job<'_>], observer: &dyn OpenObserver) -> Result<(), Failure> {
+/// others; its meter tells. `ended` gets the index of each job that comes to its end while nothing has stopped them all; false
+/// stops them.
+pub(crate) fn run(
+    jobs: &[Job<'_>],
+    observer: &dyn OpenObserver,
+    ended: &(dyn Fn(usize) -> bool + Sync),
+) -> Result<(), Failure> {
     let ours = sched_getaffinity(None).unwrap_or_else(|_| CpuSet::new());
     let work = Work {
         observer,
+        ended,
         stop: AtomicBool::new(false),
         failure: Mutex::new(None),
     };
@@ -104,12 +111,18 @@ pub(crate) fn run(jobs: &[Job<'_>], observer: &dyn OpenObserver) -> Result<(), F
         let (ready, arrivals) = mpsc::channel::<()>();
         'spawn: for (index, job) in jobs.iter().enumerate() {
             let cpus = worker_cpus(&ours, job.nodes);
-            for share in shares(job, &cpus) {
+            let shares = shares(job, &cpus);
+            let workers = Arc::new(AtomicUsize::new(shares.len()));
+            for share in shares {
                 let (work, gate, ready) = (&work, &gate, ready.clone());
+                let workers = Arc::clone(&workers);
                 let worker = move || {
                     enter(&cpus, ready);
                     drop(gate.read());
                     work.populate(index, job, share);
+                    if workers.fetch_sub(1, Ordering::AcqRel) == 1 {
+                        work.end(index);
+                    }
                 };
                 let thread = thread::Builder::new().name("prealloc".to_owned());
                 if let Err(source) = thread.spawn_scoped(scope, worker) {
@@ -186,6 +199,13 @@ impl Work<'_> {
         self.stop.store(true, Ordering::Relaxed);
         let mut first = self.failure.lock().unwrap_or_else(PoisonError::into_inner);
         first.get_or_insert(failure);
+    }
+
+    /// The last worker of a job is through.
+    fn end(&self, index: usize) {
+        if !self.stop.load(Ordering::Relaxed) && !(self.ended)(index) {
+            self.stop.store(true, Ordering::Relaxed);
+        }
     }
 
     fn populate(&self, index: usize, job: &Job<'_>, share: Span) {

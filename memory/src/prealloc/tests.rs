@@ -91,7 +91,7 @@ fn fills_several_mappings_and_tells_how_far_it_is() {
     let ears = Ears::default();
     let meters = [Meter::default(), Meter::default()];
     let jobs = [job("a", &first, 3, &meters[0]), job("b", &second, 0, &meters[1])];
-    run(&jobs, &ears).unwrap();
+    run(&jobs, &ears, &|_| true).unwrap();
     for (mapping, meter) in [&first, &second].into_iter().zip(&meters) {
         assert_eq!(meter.done(), mapping.len());
         assert_eq!(proc::smaps(mapping).unwrap().size("Rss").bytes(), mapping.len());
@@ -110,7 +110,7 @@ fn fills_several_mappings_and_tells_how_far_it_is() {
 
 #[test]
 fn nothing_to_do_is_done() {
-    run(&[], &()).unwrap();
+    run(&[], &(), &|_| true).unwrap();
 }
 
 #[test]
@@ -128,7 +128,7 @@ fn a_page_that_cannot_be_had_ends_it() {
     .unwrap();
     let (meter, small) = (Meter::default(), mapping(2));
     let jobs = [job("a", &small, 1, &meter), job("b", &short, 2, &meter)];
-    let Failure { job, offset, source } = run(&jobs, &()).unwrap_err();
+    let Failure { job, offset, source } = run(&jobs, &(), &|_| true).unwrap_err();
     assert_eq!((job, source.raw_os_error()), (1, Some(libc::EFAULT)));
     assert!(offset <= 16 << 20, "{offset}");
 }
@@ -142,14 +142,14 @@ fn one_that_is_cancelled_stops_and_the_others_do_not() {
         ..Ears::default()
     };
     let jobs = [job("a", &large, 1, &meters[0]), job("b", &other, 1, &meters[1])];
-    run(&jobs, &ears).unwrap();
+    run(&jobs, &ears, &|_| true).unwrap();
     assert_eq!(meters.each_ref().map(Meter::done), [64 << 20, 96 << 20]);
     for (mapping, mib) in [(&large, 64), (&other, 96)] {
         assert_eq!(proc::smaps(mapping).unwrap().size("Rss"), ByteSize::mib(mib));
     }
     // Once more, and from the beginning.
     meters[0].reset();
-    run(&jobs[..1], &()).unwrap();
+    run(&jobs[..1], &(), &|_| true).unwrap();
     assert_eq!(meters[0].done(), large.len());
 }
 

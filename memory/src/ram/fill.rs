@@ -110,11 +110,13 @@ impl Filling {
         &self.meter
     }
 
-    /// Whether it goes on from here; false: it did already. The first listener stays.
-    pub(super) fn begin(&self, listener: Option<&PreallocListener>) -> bool {
-        if let Some(listener) = listener {
-            let _ = self.listener.set(Arc::clone(listener));
-        }
+    /// `listener` is told of each end. The first one stays.
+    pub(super) fn listen(&self, listener: &PreallocListener) {
+        let _ = self.listener.set(Arc::clone(listener));
+    }
+
+    /// Whether it goes on from here; false: it did already.
+    pub(super) fn begin(&self) -> bool {
         let mut phase = self.phase.lock().unwrap_or_else(PoisonError::into_inner);
         if matches!(*phase, Phase::Running(_)) {
             return false;
@@ -178,8 +180,7 @@ impl OpenBackend {
     /// # Errors
     /// When a thread cannot be started.
     pub fn fill_beside_guest(&self, listener: &PreallocListener) -> io::Result<()> {
-        // The first stays.
-        let _ = self.opened.filling.listener.set(Arc::clone(listener));
+        self.opened.filling.listen(listener);
         // One that a client began during the start, and has perhaps ended, is not begun anew.
         match (self.spec().prealloc, self.prealloc().state) {
             (Prealloc::Background, PreallocState::None) => self.fill(),
@@ -207,7 +208,7 @@ impl OpenBackend {
     /// # Errors
     /// When no thread can be started.
     pub fn fill(&self) -> io::Result<()> {
-        if !self.opened.filling.begin(None) {
+        if !self.opened.filling.begin() {
             return Ok(());
         }
         self.opened.given.forget_reports();
@@ -262,7 +263,7 @@ impl Opened {
             meter: &self.filling.meter,
             beside: Some(&self.given),
         };
-        let filled = prealloc::run(&[job], &());
+        let filled = prealloc::run(&[job], &(), &|_| true);
         if let Err(error) = self.read_back() {
             tracing::warn!("cannot read back the state of backend '{}': {error}", spec.id);
         }

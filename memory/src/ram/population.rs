@@ -1,7 +1,7 @@
 //! Providing pages before the guest starts: of all backends at once, while others look at them, and may stop it.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use super::fill::PreallocListener;
 use super::open::{check_effective, check_placed};
@@ -18,21 +18,35 @@ use crate::size::ByteSize;
 #[derive(Debug)]
 pub struct Population {
     /// Those with [`Prealloc::On`].
-    wanted: Vec<Arc<Opened>>,
+    wanted: Vec<Wanted>,
     aborted: AtomicBool,
 }
 
+#[derive(Debug)]
+struct Wanted {
+    opened: Arc<Opened>,
+    /// What a client begins afterwards is not ours.
+    ended: AtomicBool,
+}
+
 impl Population {
-    /// Of these backends, which were mapped. `listener` is told of each preallocation that ends.
+    /// Of these backends, which were mapped. `listener` is told of each preallocation that ends, also of those that others begin.
     pub fn new<'a>(
         backends: impl IntoIterator<Item = &'a OpenBackend>,
         listener: Option<&PreallocListener>,
     ) -> Self {
-        let backends = backends.into_iter().map(|backend| &backend.opened);
-        let wanted = backends.filter(|opened| opened.spec().prealloc == Prealloc::On);
-        let wanted: Vec<_> = wanted.map(Arc::clone).collect();
-        for opened in &wanted {
-            opened.filling.begin(listener);
+        let mut wanted = Vec::new();
+        for OpenBackend { opened, .. } in backends {
+            if let Some(listener) = listener {
+                opened.filling.listen(listener);
+            }
+            if opened.spec().prealloc == Prealloc::On {
+                opened.filling.begin();
+                wanted.push(Wanted {
+                    opened: Arc::clone(opened),
+                    ended: AtomicBool::new(false),
+                });
+            }
         }
         Self {
             wanted,
@@ -46,42 +60,50 @@ impl Population {
         self.wanted.is_empty()
     }
 
-    /// Fills them, and checks that they are as they were asked for. One that is cancelled ([`OpenBackend::cancel_fill`]) stays as
-    /// it is then, and the others go on.
+    /// Fills them, and checks of each, as soon as it is filled, that it is as it was asked for. One that is cancelled
+    /// ([`OpenBackend::cancel_fill`]) stays as it is then, and the others go on.
     ///
     /// # Errors
     /// [`RamError`] when a page cannot be had, or lies elsewhere and that is not wanted, and after [`Population::abort`].
     pub fn run(&self, observer: &dyn OpenObserver) -> Result<(), RamError> {
-        self.fill(observer)?;
-        if self.aborted.load(Ordering::SeqCst) {
-            return Err(self.cancelled());
+        let failure = Mutex::new(None);
+        self.fill(observer, &|wanted| {
+            let checked = wanted.check(observer);
+            let checked = checked
+                .map_err(|error| *failure.lock().unwrap_or_else(PoisonError::into_inner) = Some(error));
+            checked.is_ok()
+        })?;
+        match failure.into_inner().unwrap_or_else(PoisonError::into_inner) {
+            Some(error) => Err(error),
+            None if self.aborted.load(Ordering::SeqCst) => Err(self.cancelled()),
+            None => Ok(()),
         }
-        for opened in &self.wanted {
-            let state = filled(opened)?;
-            observer.stage(&opened.spec().id, OpenStage::Verified);
-            opened.end_filling(state);
-        }
-        Ok(())
     }
 
     /// The start shall come to nothing: [`Population::run`] fails soon, if it is not over.
     pub fn abort(&self) {
         self.aborted.store(true, Ordering::SeqCst);
         let wanted = self.wanted.iter();
-        wanted.for_each(|opened| opened.filling.meter().cancel());
+        wanted.for_each(|wanted| wanted.opened.filling.meter().cancel());
     }
 
     fn cancelled(&self) -> RamError {
-        let done = self.wanted.iter().map(|opened| opened.filling.meter().done());
-        let total = self.wanted.iter().map(|opened| opened.mapping.len());
+        let wanted = || self.wanted.iter().map(|wanted| &wanted.opened);
+        let done = wanted().map(|opened| opened.filling.meter().done());
+        let total = wanted().map(|opened| opened.mapping.len());
         RamError::Cancelled {
             done: ByteSize::from_bytes(done.sum()),
             total: ByteSize::from_bytes(total.sum()),
         }
     }
 
-    fn fill(&self, observer: &dyn OpenObserver) -> Result<(), RamError> {
-        let wanted = self.wanted.iter();
+    /// `ended` is asked about each that was filled, or cancelled; after false none goes on.
+    fn fill(
+        &self,
+        observer: &dyn OpenObserver,
+        ended: &(dyn Fn(&Wanted) -> bool + Sync),
+    ) -> Result<(), RamError> {
+        let wanted = self.wanted.iter().map(|wanted| &wanted.opened);
         let wanted: Vec<_> = wanted.map(|opened| (opened, opened.spec())).collect();
         let jobs: Vec<Job<'_>> = wanted
             .iter()
@@ -95,12 +117,33 @@ impl Population {
                 beside: None,
             })
             .collect();
-        prealloc::run(&jobs, observer).map_err(|Failure { job, offset, source }| {
+        let ended = |job| {
+            let wanted: &Wanted = &self.wanted[job];
+            !self.aborted.load(Ordering::SeqCst) && ended(wanted)
+        };
+        prealloc::run(&jobs, observer, &ended).map_err(|Failure { job, offset, source }| {
             let (opened, spec) = &wanted[job];
             let error = prealloc_error(spec, opened.source.as_ref(), &opened.mapping, offset, source);
             opened.end_filling(PreallocState::failed(&error));
             error
         })
+    }
+}
+
+impl Wanted {
+    /// It was filled, or its filling was cancelled.
+    fn check(&self, observer: &dyn OpenObserver) -> Result<(), RamError> {
+        self.ended.store(true, Ordering::SeqCst);
+        let result = filled(&self.opened);
+        let state = match &result {
+            Ok(state) => {
+                observer.stage(&self.opened.spec().id, OpenStage::Verified);
+                state.clone()
+            }
+            Err(error) => PreallocState::failed(error),
+        };
+        self.opened.end_filling(state);
+        result.map(drop)
     }
 }
 
@@ -128,8 +171,10 @@ fn filled(opened: &Opened) -> Result<PreallocState, RamError> {
 
 impl Drop for Population {
     fn drop(&mut self) {
-        for opened in &self.wanted {
-            opened.filling.end(PreallocState::Cancelled);
+        for wanted in &self.wanted {
+            if !wanted.ended.load(Ordering::SeqCst) {
+                wanted.opened.filling.end(PreallocState::Cancelled);
+            }
         }
     }
 }

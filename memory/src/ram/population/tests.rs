@@ -80,6 +80,12 @@ fn others_see_how_far_it_is_and_stop_a_part_of_it() {
             thread::sleep(Duration::from_micros(100));
         }
         assert!(long.prealloc().rate() > 0 && long.prealloc().eta().is_some());
+        // The short one does not wait for it.
+        while states(&ram)[1] == PreallocState::Running {
+            assert!(Instant::now() < deadline, "{:?}", states(&ram));
+            thread::sleep(Duration::from_micros(100));
+        }
+        assert_eq!(states(&ram), [PreallocState::Running, PreallocState::Done]);
         long.fill().unwrap();
         assert!(long.cancel_fill());
         thread.join().unwrap().unwrap();
@@ -89,6 +95,11 @@ fn others_see_how_far_it_is_and_stop_a_part_of_it() {
     assert!(report.populated < report.size, "{report:?}");
     assert_eq!(held(&ram), report.populated.bytes() + 32 * MIB);
     assert!(!ram.backends()[0].cancel_fill());
+    // A client has it begin again: that is not for the population to end.
+    ram.backends()[0].fill().unwrap();
+    drop(population);
+    assert_eq!(states(&ram)[0], PreallocState::Running);
+    assert!(ram.backends()[0].cancel_fill());
 }
 
 #[test]
