@@ -270,7 +270,12 @@ fn long_a_hundred_resets_leave_nothing_behind() -> Result<()> {
             let now = Footprint::of(&vm)?;
             println!("{round}: {way:?}: {now:?}");
             let first = before.get_or_insert_with(|| now.clone());
-            assert_eq!((now.descriptors, now.threads), (first.descriptors, first.threads));
+            assert_eq!(
+                (now.descriptors, now.threads),
+                (first.descriptors, first.threads),
+                "{}",
+                vm.errors.text()
+            );
             assert!(
                 now.own <= first.own + MEBIBYTE / 2,
                 "{first:?} has grown to {now:?}"
