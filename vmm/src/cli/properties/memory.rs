@@ -16,7 +16,7 @@ const BACKEND: &[Property] = &[
     row("lock", "on|off|on-fault", "off, or as mem-lock=", "", "never swap it; on fills it, on-fault what is touched", "on-fault"),
     row("host-nodes", "NODES", "none", "", "host NUMA nodes such as 0-1; may be repeated; needs policy=", "0"),
     row("policy", POLICIES, "default", "", "which of host-nodes give pages; local: that of the toucher", "bind"),
-    row("strict", "on|off", "off", "", "pages elsewhere than policy= wants are an error, not a warning", "on"),
+    row("strict", "on|off", "off", "", "pages that prealloc=on finds elsewhere than policy= wants are an error, not a warning", "on"),
 ];
 
 /// The names of the policies.
