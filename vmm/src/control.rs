@@ -97,7 +97,7 @@ pub struct Control {
     epoll: OwnedFd,
     /// Readable while a client has requests that wait for its next turn.
     wake: OwnedFd,
-    /// Rings when an event or an answer has waited long enough.
+    /// Rings when an event, an answer or a client has waited long enough.
     alarm: Alarm,
     /// Not watched while there are too many clients.
     listeners: Listeners,
@@ -249,7 +249,8 @@ impl Control {
     fn set_alarm(&self) {
         let waits = self.clients.values().filter_map(Client::wait);
         let waits = waits.chain(self.terminal.as_ref().and_then(Terminal::wait));
-        if let Some(due) = waits.map(|wait| wait.until).chain(self.limits.due()).min() {
+        let others = self.limits.due().into_iter().chain(self.listeners.due());
+        if let Some(due) = waits.map(|wait| wait.until).chain(others).min() {
             self.alarm.set(due);
         }
     }
@@ -261,6 +262,9 @@ impl Control {
             self.broadcast(&event);
         }
         self.answer_late(target, |wait| wait.until <= now);
+        if self.listeners.due().is_some_and(|due| due <= now) {
+            self.listen();
+        }
         self.set_alarm();
     }
 
@@ -308,9 +312,10 @@ impl Control {
             Ok(Some(client)) => client,
             Ok(None) => return,
             Err(why) => {
-                // Out of descriptors, most likely; tried again when a client leaves.
+                // Out of descriptors, most likely; tried again when a client leaves, or a little later.
                 tracing::warn!("cannot accept a client on {why}");
-                return self.listeners.ignore(&self.epoll);
+                self.listeners.rest(&self.epoll);
+                return self.set_alarm();
             }
         };
         let client = Client::new(stream, language);
@@ -367,9 +372,15 @@ impl Control {
         if waiting.is_err() {
             // Closing its descriptor takes it out of epoll.
             self.clients.remove(&token);
-            if let Err(error) = self.listeners.watch(&self.epoll) {
-                tracing::warn!("cannot watch the control sockets: {error}");
-            }
+            self.listen();
+        }
+    }
+
+    /// There is room for clients.
+    fn listen(&mut self) {
+        if let Err(error) = self.listeners.watch(&self.epoll) {
+            tracing::warn!("cannot watch the control sockets: {error}");
+            self.set_alarm();
         }
     }
 

@@ -28,7 +28,7 @@ impl Alarm {
             it_value: Timespec::try_from(left).unwrap_or_default(),
         };
         if let Err(error) = timerfd_settime(&self.0, TimerfdTimerFlags::empty(), &once) {
-            tracing::warn!("cannot set the alarm for events and late answers: {error}");
+            tracing::warn!("cannot set the alarm for events, late answers and clients: {error}");
         }
     }
 

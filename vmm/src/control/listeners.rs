@@ -3,6 +3,7 @@
 use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
+use std::time::{Duration, Instant};
 
 use rustix::event::epoll::{self, EventData, EventFlags};
 use rustix::io::Errno;
@@ -18,6 +19,9 @@ const GONE: [io::ErrorKind; 3] = [
     io::ErrorKind::ConnectionAborted,
 ];
 
+/// After so long a client is tried again that the host had nothing left for.
+const RETRY: Duration = Duration::from_secs(1);
+
 /// The sockets, watched while there is room for clients.
 #[derive(Debug)]
 pub(super) struct Listeners {
@@ -25,6 +29,8 @@ pub(super) struct Listeners {
     /// The first one's epoll token; the others follow.
     first: u64,
     watched: bool,
+    /// When they are to be watched again, whoever leaves until then.
+    retry: Option<Instant>,
 }
 
 impl Listeners {
@@ -41,27 +47,44 @@ impl Listeners {
             sockets,
             first,
             watched: false,
+            retry: None,
         })
     }
 
-    /// Has `epoll` tell when clients come.
+    /// Has `epoll` tell when clients come. Where it cannot, it is due again a little later.
     pub(super) fn watch(&mut self, epoll: &OwnedFd) -> Result<(), Errno> {
-        if !self.watched {
-            self.watched = true;
-            for ((listener, _), token) in self.sockets.iter().zip(self.first..) {
-                epoll::add(epoll, listener, EventData::new_u64(token), EventFlags::IN)?;
-            }
+        if self.watched {
+            return Ok(());
         }
-        Ok(())
+        let mut sockets = self.sockets.iter().zip(self.first..);
+        let added = sockets.try_for_each(|((listener, _), token)| {
+            epoll::add(epoll, listener, EventData::new_u64(token), EventFlags::IN)
+        });
+        match added {
+            Ok(()) => (self.watched, self.retry) = (true, None),
+            Err(_) => self.rest(epoll),
+        }
+        added
     }
 
     /// Lets clients wait in the kernel.
     pub(super) fn ignore(&mut self, epoll: &OwnedFd) {
         self.watched = false;
         for (listener, _) in &self.sockets {
-            // It was added; nothing can be wrong with removing it.
+            // One that was not added is as good.
             let _ = epoll::delete(epoll, listener);
         }
+    }
+
+    /// The same, but only for a moment.
+    pub(super) fn rest(&mut self, epoll: &OwnedFd) {
+        self.ignore(epoll);
+        self.retry = Some(Instant::now() + RETRY);
+    }
+
+    /// When they are to be watched again.
+    pub(super) fn due(&self) -> Option<Instant> {
+        self.retry
     }
 
     /// The client that waits at the socket with this token, and its language.

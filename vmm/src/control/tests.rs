@@ -7,6 +7,7 @@ use std::time::Duration;
 use devices::virtio::VirtioDevice;
 use devices::virtio::balloon::F_STATS_VQ;
 use memory::size::ByteSize;
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
@@ -410,6 +411,37 @@ fn no_more_clients_than_there_is_room_for() {
         "the greeting comes when somebody left"
     );
     assert_eq!(bench.control.clients.len(), MAX_CLIENTS);
+}
+
+#[test]
+fn who_came_when_descriptors_had_run_out_is_let_in_when_there_are_some() {
+    const ALONE: &str = "BALLAST_TEST_ALONE";
+    const NAME: &str = "control::tests::who_came_when_descriptors_had_run_out_is_let_in_when_there_are_some";
+    if std::env::var_os(ALONE).is_none() {
+        // The limit holds for the whole process, in which other tests run.
+        let mut child = std::process::Command::new(std::env::current_exe().unwrap());
+        let done = child.args(["--exact", NAME]).env(ALONE, "1").output().unwrap();
+        let said = String::from_utf8_lossy(&done.stdout);
+        assert!(done.status.success() && said.contains("1 passed"), "{said}");
+        return;
+    }
+    let mut bench = bench();
+    // So it is connected; that it is accepted is for us to do.
+    let client = UnixStream::connect(bench.path("q")).unwrap();
+    client.set_nonblocking(true).unwrap();
+    let before = getrlimit(Resource::Nofile);
+    let none_left = Rlimit {
+        current: Some(3),
+        ..before
+    };
+    setrlimit(Resource::Nofile, none_left).unwrap();
+    assert_eq!(bench.heard(&client), [json!(null); 0]);
+    assert!(bench.control.clients.is_empty());
+    setrlimit(Resource::Nofile, before).unwrap();
+    // Nobody is there who could leave.
+    assert!(hear(&mut bench, &client, 1)[0]["QMP"].is_object());
+    // From now on as ever.
+    bench.negotiated("r");
 }
 
 #[test]
