@@ -72,8 +72,6 @@ pub struct MainLoop {
     terminal: Option<RawTerminal>,
     /// Waits for the end of the start.
     daemon: Option<Daemon>,
-    /// The start is over.
-    started: bool,
 }
 
 impl Error {
@@ -110,13 +108,11 @@ impl MainLoop {
             typed: Vec::new(),
             terminal: None,
             daemon,
-            started: false,
         }
     }
 
     /// The start is over: from here on the terminal is the guest's, or the monitor's, or nobody's.
     fn begin(&mut self) -> Result<(), Error> {
-        self.started = true;
         self.machine.started();
         self.terminal = match self.stdin {
             StdinUser::Guest => RawTerminal::new(true).map_err(Error::Terminal)?,
@@ -141,7 +137,7 @@ impl MainLoop {
             if let Some(outcome) = this.after_events() {
                 return Ok(outcome);
             }
-            if !this.started && !this.machine.is_starting() {
+            if this.machine.has_arrived() {
                 this.begin()?;
                 if this.stdin != StdinUser::Nobody {
                     watch_stdin(&mut manager.event_ops(id).map_err(Error::Loop)?);

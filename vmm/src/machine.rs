@@ -106,6 +106,8 @@ pub struct Machine {
     attended: bool,
     /// Dropped first, as the next: it may be about to use the rest.
     start: Option<Start>,
+    /// Nothing of the start is undone any more.
+    started: bool,
     reset: Option<Reset>,
     /// Whether a reset is one, and not the end.
     reboots: bool,
@@ -148,6 +150,7 @@ impl Machine {
             outcome: None,
             attended: config.is_attended(),
             start: None,
+            started: false,
             reset: None,
             reboots: !config.no_reboot,
             on_panic: config.on_panic,
@@ -169,7 +172,8 @@ impl Machine {
     }
 
     /// The start has come to its end, and nothing is undone any more.
-    pub fn started(&self) {
+    pub fn started(&mut self) {
+        self.started = true;
         self.ram().started();
         self.objects.started();
     }

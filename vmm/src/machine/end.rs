@@ -14,12 +14,12 @@ impl Machine {
 
     /// Ends the machine because a client of QMP or the monitor said so.
     pub fn quit(&mut self) {
-        self.shut_down(Outcome::Ended, false, ShutdownReason::HostQmpQuit);
+        self.end("'quit'", ShutdownReason::HostQmpQuit);
     }
 
     /// Ends the machine because a signal said so. A guest that runs is asked to power down, once.
     pub fn end_by_signal(&mut self, ending: Ending) {
-        if self.abort_start(ending) {
+        if self.abort_start() {
             return;
         }
         let asks = ending == Ending::PowerDown && self.run_state == RunState::Running && !self.asked_to_end;
@@ -27,7 +27,17 @@ impl Machine {
             self.asked_to_end = true;
             eprintln!("ballast: SIGTERM: the guest is asked to power down; another one ends it at once");
         } else {
-            self.shut_down(Outcome::Ended, false, ShutdownReason::HostSignal);
+            self.end("a signal", ShutdownReason::HostSignal);
+        }
+    }
+
+    /// Ends the machine because of `what`. Before the end of its start it was not started, and whoever waits for that is told.
+    pub(super) fn end(&mut self, what: &str, reason: ShutdownReason) {
+        if self.started {
+            self.shut_down(Outcome::Ended, false, reason);
+        } else if self.outcome.is_none() {
+            eprintln!("ballast: {what} came before the guest was started");
+            self.shut_down(Outcome::NotStarted, false, reason);
         }
     }
 

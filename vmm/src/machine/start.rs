@@ -13,7 +13,6 @@ use super::{Machine, Outcome};
 use crate::build::{self, Error};
 use crate::control::event::ShutdownReason;
 use crate::host::bus_error::BusErrors;
-use crate::host::signals::Ending;
 use crate::news::News;
 use crate::progress::Progress;
 use crate::stage::Stage;
@@ -28,8 +27,8 @@ pub(super) struct Start {
     thread: JoinHandle<()>,
     /// Whether the vCPUs run when it is over.
     pub(super) then_run: bool,
-    /// A signal that came meanwhile.
-    ending: Option<Ending>,
+    /// A signal came meanwhile.
+    aborted: bool,
 }
 
 impl Drop for Start {
@@ -73,44 +72,48 @@ impl Machine {
             population,
             thread: thread.map_err(Error::Threads)?,
             then_run: false,
-            ending: None,
+            aborted: false,
         });
         Ok(())
     }
 
     /// Whether the machine is still on its way: it has no vCPUs, and nobody may touch its memory.
-    pub fn is_starting(&self) -> bool {
+    pub(super) fn is_starting(&self) -> bool {
         self.start.is_some()
+    }
+
+    /// Whether it is there, and [`Machine::started`] is due.
+    pub fn has_arrived(&self) -> bool {
+        !self.is_starting() && !self.started
     }
 
     /// The thread is through.
     pub(super) fn finish_start(&mut self, result: Result<Vec<Kickable>, Error>) {
-        let Some(mut start) = self.start.take() else {
+        let Some(start) = self.start.take() else {
             return;
         };
         if self.outcome.is_some() {
             return;
         }
-        let ending = start.ending.take();
         if let Err(error) = result.and_then(|vcpus| self.ready(vcpus)) {
             return self.cannot_start(&error);
+        }
+        if start.aborted {
+            return self.end("a signal", ShutdownReason::HostSignal);
         }
         if start.then_run
             && let Err(error) = self.cont(false)
         {
             tracing::warn!("the guest does not run: {error}");
         }
-        if let Some(ending) = ending {
-            self.end_by_signal(ending);
-        }
     }
 
     /// A signal ends a start; false: there is none. Where memory is all there, the signal waits for the end of the start.
-    pub(super) fn abort_start(&mut self, ending: Ending) -> bool {
+    pub(super) fn abort_start(&mut self) -> bool {
         let Some(start) = &mut self.start else {
             return false;
         };
-        start.ending = Some(ending);
+        start.aborted = true;
         start.population.abort();
         true
     }
