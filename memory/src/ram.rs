@@ -72,6 +72,8 @@ pub struct OpenBackend {
 /// What a backend shares with the thread that fills it.
 #[derive(Debug)]
 struct Opened {
+    /// Like that of no other that this process has opened.
+    serial: u64,
     /// As it is wanted now: some properties change while the guest runs.
     spec: Mutex<Arc<BackendSpec>>,
     source: Box<dyn Backend>,

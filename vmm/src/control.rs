@@ -196,8 +196,13 @@ impl Control {
         self.answer_late(target, |wait| wait.awaited == Awaited::Statistics);
     }
 
-    /// Answers the requests that waited for a sample of what the host holds.
+    /// Answers the requests that waited for a sample of what the host holds. Where an object came while it was read, they wait
+    /// for the next one, if their time is not up before.
     pub fn sampled(&mut self, target: &mut dyn Target) {
+        let lacks = matches!(target.sample(), Ok(sample) if !sample.knows(target.objects().backends()));
+        if lacks && !target.sample_ready() {
+            return;
+        }
         self.answer_late(target, |wait| wait.awaited == Awaited::Sample);
     }
 

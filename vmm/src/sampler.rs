@@ -3,6 +3,7 @@
 //! A reading makes the kernel walk the guest's page tables, which takes milliseconds for each GiB. So a short-lived thread does
 //! it, one at a time, while the main thread serves others; and a sample serves all who ask within a second.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
@@ -28,8 +29,8 @@ pub struct Sample {
     pub cpu: Duration,
     /// For each backend, in their order.
     pub backends: Vec<Residency>,
-    /// For each backend that is not the guest's.
-    pub objects: Vec<Residency>,
+    /// For each backend that is not the guest's, by its serial number.
+    pub objects: BTreeMap<u64, Residency>,
     /// What the balloon had done with each backend before the reading began, so that what is discarded meanwhile does not look
     /// as if it had come back. Empty without a balloon.
     pub figures: Vec<BackendFigures>,
@@ -44,7 +45,8 @@ impl Sample {
         let (at, before) = (Instant::now(), cpu_time());
         let figures = balloon.map(BalloonHandle::by_backend).unwrap_or_default();
         let mut backends = ram.residency_with(objects)?;
-        let objects = backends.split_off(ram.backends().len());
+        let found = backends.split_off(ram.backends().len());
+        let objects = objects.iter().map(Observed::serial).zip(found).collect();
         Ok(Sample {
             at,
             cpu: cpu_time().saturating_sub(before),
@@ -55,14 +57,13 @@ impl Sample {
     }
 
     /// What it says of a backend that is not the guest's; `None` of one that came later.
-    pub fn object(&self, id: &str) -> Option<&Residency> {
-        self.objects.iter().find(|object| object.backend == id)
+    pub fn object(&self, object: &OpenBackend) -> Option<&Residency> {
+        self.objects.get(&object.serial())
     }
 
-    fn knows(&self, objects: &[OpenBackend]) -> bool {
-        objects
-            .iter()
-            .all(|object| self.object(&object.spec().id).is_some())
+    /// Whether it says something of all these.
+    pub fn knows(&self, objects: &[OpenBackend]) -> bool {
+        objects.iter().all(|object| self.object(object).is_some())
     }
 
     /// How long ago it was.

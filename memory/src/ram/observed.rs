@@ -16,6 +16,20 @@ impl OpenBackend {
     pub fn observed(&self) -> Observed {
         Observed(Arc::clone(&self.opened))
     }
+
+    /// Tells it from every other that this process has, or had: ids are given again.
+    #[must_use]
+    pub fn serial(&self) -> u64 {
+        self.opened.serial
+    }
+}
+
+impl Observed {
+    /// As [`OpenBackend::serial`].
+    #[must_use]
+    pub fn serial(&self) -> u64 {
+        self.0.serial
+    }
 }
 
 impl Ram {

@@ -1,6 +1,6 @@
 //! The start of RAM, in its one right order.
 
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 
 use vm_memory::{GuestMemoryMmap, GuestRegionMmap};
@@ -21,6 +21,9 @@ use crate::layout::{self, LayoutError, Placement};
 use crate::mapping::{Mapping, Span};
 use crate::policy;
 use crate::region::Region;
+
+/// How many backends were opened.
+static OPENED: AtomicU64 = AtomicU64::new(0);
 
 /// A backend on its way.
 struct Opening<'a> {
@@ -198,6 +201,7 @@ fn verify(opening: Opening<'_>, observer: &dyn OpenObserver) -> Result<OpenBacke
         observer.stage(&spec.id, OpenStage::Verified);
     }
     let opened = Opened {
+        serial: OPENED.fetch_add(1, Ordering::Relaxed),
         spec: Mutex::new(Arc::new(spec.clone())),
         effective: Mutex::new(Arc::new(effective)),
         gave_back: AtomicBool::new(false),

@@ -99,7 +99,7 @@ fn sampled<'a>(
     let guests = target.ram().backends().iter().zip(&sample.backends);
     let guests = guests.map(|(backend, now)| (Some(backend.spec().guest_node), backend, now));
     let others = target.objects().backends().iter();
-    guests.chain(others.filter_map(|backend| Some((None, backend, sample.object(&backend.spec().id)?))))
+    guests.chain(others.filter_map(|backend| Some((None, backend, sample.object(backend)?))))
 }
 
 /// `info placement`: a line for each backend, and one for each host node that has some of it.

@@ -126,7 +126,7 @@ impl Target for Fake {
         if !self.slow {
             self.read_sample();
         }
-        matches!(self.sampled, Some(Ok(_)))
+        matches!(&self.sampled, Some(Ok(sample)) if sample.knows(self.objects.backends()))
     }
 
     fn sample(&self) -> Sampled {

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use devices::virtio::VirtioDevice;
 use devices::virtio::balloon::F_STATS_VQ;
+use memory::backend::BackendKind;
 use memory::size::ByteSize;
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use serde_json::{Value, json};
@@ -13,6 +14,7 @@ use tempfile::TempDir;
 
 use super::testing::{Fake, fake};
 use super::*;
+use crate::cli::memory_options::ObjectArg;
 use crate::cli::{self, Command};
 
 /// A control with a machine, driven by hand.
@@ -504,4 +506,38 @@ fn a_sample_is_waited_for_in_every_language_and_nobody_else_waits() {
             .len(),
         1
     );
+}
+
+#[test]
+fn an_object_that_came_while_a_sample_was_read_is_in_the_answer() {
+    let mut bench = bench();
+    bench.machine.slow = true;
+    let client = bench.negotiated("q");
+    let object = |id| ObjectArg::new(id, BackendKind::memfd(None), ByteSize::mib(2));
+    bench.machine.add_object(object("first")).unwrap();
+    let query = "{'execute': 'x-ballast-query-memory'}";
+    assert_eq!(bench.say(&client, query), [json!(null); 0]);
+    bench.machine.read_sample();
+    // Both are new to the sample, one only by what it is.
+    bench.machine.remove_object("first").unwrap();
+    bench.machine.add_object(object("first")).unwrap();
+    bench.machine.add_object(object("second")).unwrap();
+    bench.control.sampled(&mut bench.machine);
+    assert_eq!(
+        bench.heard(&client),
+        [json!(null); 0],
+        "another sample is awaited"
+    );
+    bench.machine.read_sample();
+    bench.control.sampled(&mut bench.machine);
+    let answer = bench.heard(&client);
+    let ids = [0, 1, 2].map(|at| answer[0]["return"]["backends"][at]["id"].clone());
+    assert_eq!(ids, ["ram", "first", "second"], "{answer:?}");
+
+    // Why there is none is told at once.
+    bench.machine.sampled = None;
+    assert_eq!(bench.say(&client, query), [json!(null); 0]);
+    bench.machine.sampled = Some(Err("broken".to_owned()));
+    bench.control.sampled(&mut bench.machine);
+    assert_eq!(bench.heard(&client)[0]["error"]["desc"], "broken");
 }

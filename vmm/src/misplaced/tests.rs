@@ -26,7 +26,7 @@ fn sample(ram: &Ram, misplaced: ByteSize) -> Sample {
         at: Instant::now(),
         cpu: Duration::ZERO,
         backends,
-        objects: Vec::new(),
+        objects: Default::default(),
         figures: Vec::new(),
     }
 }

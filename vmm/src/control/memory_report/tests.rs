@@ -115,6 +115,18 @@ fn what_no_guest_uses_is_told_too() {
         "it came later"
     );
     let sample = target.read_sample();
+    target.remove_object("extra").unwrap();
+    let object = ObjectArg::new("extra", BackendKind::memfd(None), ByteSize::mib(4));
+    target.add_object(object).unwrap();
+    assert_eq!(
+        memory(&target, &sample)["backends"].as_array().unwrap().len(),
+        1,
+        "another of that name has come since"
+    );
+    target.remove_object("extra").unwrap();
+    let object = ObjectArg::new("extra", BackendKind::memfd(None), ByteSize::mib(2));
+    target.add_object(object).unwrap();
+    let sample = target.read_sample();
     let report = memory(&target, &sample);
     let extra = &report["backends"][1];
     assert_eq!(
