@@ -96,7 +96,7 @@ impl Objects {
     /// # Errors
     /// [`Error`] when its id is taken, or when the host does not give what was asked.
     pub fn add(&mut self, object: ObjectArg, ram: &Ram) -> Result<(), Error> {
-        let mut spec = self.defaults.complete(object);
+        let spec = self.defaults.complete(object);
         if ram
             .backends()
             .iter()
@@ -108,12 +108,12 @@ impl Objects {
         if spec.lock == Lock::On {
             return Err(Error::Locked(spec.id));
         }
-        // The main loop waits for nobody.
-        if spec.prealloc == Prealloc::On {
-            spec.prealloc = Prealloc::Background;
-        }
         let backend = OpenBackend::open(&spec)?;
         backend.fill_beside_guest(&self.listener).map_err(Error::Thread)?;
+        // The main loop waits for nobody: this too is filled while it goes on.
+        if spec.prealloc == Prealloc::On {
+            backend.fill().map_err(Error::Thread)?;
+        }
         backend.started();
         self.backends.push(backend);
         Ok(())

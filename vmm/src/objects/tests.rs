@@ -28,6 +28,24 @@ fn a_preallocation_goes_on_after_the_answer_and_is_told() {
 }
 
 #[test]
+fn what_is_filled_may_be_reserved_by_that() {
+    let (sender, reports) = mpsc::channel();
+    let listener: PreallocListener = Arc::new(move |report| sender.send(report).unwrap());
+    let mut objects = Objects::new(BackendDefaults::default(), listener);
+    let mut object = ObjectArg::new("extra", BackendKind::memfd(None), ByteSize::mib(4));
+    (object.reserve, object.prealloc) = (Some(true), Some(Prealloc::On));
+    objects.add(object.clone(), &ram()).unwrap();
+    let report = reports.recv_timeout(Duration::from_secs(60)).unwrap();
+    assert_eq!(report.state, PreallocState::Done);
+    let backend = &objects.backends()[0];
+    assert!(backend.effective().reserve && backend.effective().prealloc);
+    // As with -object, of memory that is filled later nobody can say so.
+    (object.id, object.prealloc) = ("later".to_owned(), Some(Prealloc::Background));
+    let refused = objects.add(object, &ram()).unwrap_err().to_string();
+    assert!(refused.contains("reserve=on, but the host does not"), "{refused}");
+}
+
+#[test]
 fn a_file_stays_when_the_start_is_over() {
     let directory = tempfile::tempdir_in("/dev/shm").unwrap();
     let file = |name: &str| BackendKind::file(directory.path().join(name));
