@@ -14,7 +14,7 @@ use devices::serial::{SERIAL_PORTS, SerialPort};
 use devices::typed::InputLine;
 use devices::virtio::balloon::{Balloon, BalloonError, BalloonHandle, Reporting};
 use memory::layout;
-use memory::ram::Ram;
+use memory::ram::{OpenBackend, Ram};
 use memory::region::Region;
 use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 
@@ -296,9 +296,14 @@ fn report_backends(ram: &Ram, config: &Config) {
                 backend.spec().id
             );
         }
-        for warning in backend.warnings() {
-            eprintln!("ballast: warning: {warning}");
-        }
+        report_backend(backend);
+    }
+}
+
+/// What the user should know about defaults of a backend that did not take effect.
+pub(crate) fn report_backend(backend: &OpenBackend) {
+    for warning in backend.warnings() {
+        eprintln!("ballast: warning: {warning}");
     }
 }
 

@@ -166,6 +166,7 @@ impl Machine {
             events: Vec::new(),
             freezer,
         };
+        machine.objects.backends().iter().for_each(build::report_backend);
         machine.tell_balloon(false);
         machine.begin_start(config.verbose)?;
         Ok(machine)

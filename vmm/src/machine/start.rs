@@ -27,6 +27,7 @@ pub(super) struct Start {
     thread: JoinHandle<()>,
     /// Whether the vCPUs run when it is over.
     pub(super) then_run: bool,
+    verbose: bool,
     /// A signal came meanwhile.
     aborted: bool,
 }
@@ -45,20 +46,16 @@ impl Machine {
         let backends = self.ram().backends().iter().chain(self.objects.backends());
         let population = Arc::new(Population::new(backends, Some(self.objects.listener())));
         let (filling, power_on) = (Arc::clone(&population), Arc::clone(&self.parts.power_on));
-        let (ram, freezer) = (self.ram().clone(), self.freezer);
+        let freezer = self.freezer;
         let finish = move || {
             filling.run(&Progress::new(freezer))?;
-            if verbose {
-                let backends = ram.backends().iter();
-                backends.for_each(|backend| eprintln!("ballast: {}", backend.summary()));
-            }
             let vcpus = power_on.first()?;
             freezer.reached(Stage::Loaded);
             Ok(vcpus)
         };
         if population.is_empty() {
             let vcpus = finish()?;
-            return self.ready(vcpus);
+            return self.ready(vcpus, verbose);
         }
         let news = self.news.clone();
         let thread = thread::Builder::new().name("start".to_owned());
@@ -72,6 +69,7 @@ impl Machine {
             population,
             thread: thread.map_err(Error::Threads)?,
             then_run: false,
+            verbose,
             aborted: false,
         });
         Ok(())
@@ -95,7 +93,7 @@ impl Machine {
         if self.outcome.is_some() {
             return;
         }
-        if let Err(error) = result.and_then(|vcpus| self.ready(vcpus)) {
+        if let Err(error) = result.and_then(|vcpus| self.ready(vcpus, start.verbose)) {
             return self.cannot_start(&error);
         }
         if start.aborted {
@@ -119,7 +117,11 @@ impl Machine {
     }
 
     /// Memory is as it should be, and the vCPUs may run.
-    fn ready(&mut self, vcpus: Vec<Kickable>) -> Result<(), Error> {
+    fn ready(&mut self, vcpus: Vec<Kickable>, verbose: bool) -> Result<(), Error> {
+        if verbose {
+            let backends = self.ram().backends().iter().chain(self.objects.backends());
+            backends.for_each(|backend| eprintln!("ballast: {}", backend.summary()));
+        }
         BusErrors::guard(&self.parts.ram);
         self.watch = Watch::over(&self.parts.ram, &vcpus);
         self.threads.seat(vcpus);

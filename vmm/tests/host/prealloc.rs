@@ -176,6 +176,35 @@ fn a_signal_ends_it() {
 }
 
 #[test]
+fn objects_that_the_guest_does_not_use_are_told_of_too() {
+    with_kvm(|path| {
+        let line = "-v -m 64 -machine mem-merge=on -object memory-backend-memfd,id=spare,size=8M,prealloc=on";
+        let running = Running::start(path, line);
+        let mut qmp = Qmp::connect(path);
+        until_started(&running, &mut qmp);
+        qmp.command("quit");
+        let (code, said) = ended(running);
+        assert_eq!(code, Some(0), "{said}");
+        let warning = "ballast: warning: mem-merge=on has no effect on backend 'spare'";
+        assert_eq!(
+            said.lines().filter(|line| line.starts_with(warning)).count(),
+            1,
+            "{said}"
+        );
+        for summary in [
+            "ballast: backend 'ram': 64 MiB of ",
+            "ballast: backend 'spare': 8 MiB of memfd",
+        ] {
+            assert_eq!(
+                said.lines().filter(|line| line.starts_with(summary)).count(),
+                1,
+                "{said}"
+            );
+        }
+    });
+}
+
+#[test]
 fn what_is_asked_meanwhile_is_done_at_its_end() {
     with_kvm(|path| {
         let line =
