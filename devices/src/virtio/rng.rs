@@ -145,14 +145,16 @@ impl Rng {
             let Some(left) = steps.checked_sub(1) else { break };
             let Some(descriptor) = chain.next() else { break };
             *steps = left;
+            if !descriptor.is_write_only() {
+                understood = false;
+                break;
+            }
             let length = usize::try_from(descriptor.len()).unwrap_or(usize::MAX);
             let part = length.min(room - given);
             let bytes = self.fresh.start..self.fresh.start + part;
             // What was written before it failed is the guest's, so nobody else may get it.
             self.fresh.start = bytes.end;
-            if !descriptor.is_write_only()
-                || memory.write_slice(&self.pool[bytes], descriptor.addr()).is_err()
-            {
+            if memory.write_slice(&self.pool[bytes], descriptor.addr()).is_err() {
                 understood = false;
                 break;
             }
@@ -163,10 +165,10 @@ impl Rng {
         (u32::try_from(given).unwrap_or(0), understood && whole)
     }
 
-    /// Counts what one buffer got.
-    fn charge(&mut self, given: u32, now: Instant) {
+    /// Counts what one chain took from the pool.
+    fn charge(&mut self, taken: usize, now: Instant) {
         if let Some(left) = &mut self.quota {
-            *left = left.saturating_sub(given.into());
+            *left = left.saturating_sub(taken as u64);
             self.period_end.get_or_insert(now + self.spec.period);
         }
     }
@@ -222,11 +224,13 @@ impl VirtioDevice for Rng {
                 break;
             };
             let head = chain.head();
+            let before = self.fresh.start;
             let (given, understood) = self.fill(memory, chain, room, &mut steps);
             if !understood {
                 faults.count(GuestFault::VirtioChain { queue: 0 });
             }
-            self.charge(given, now);
+            // Some of it may be in a buffer that could not be filled to its end.
+            self.charge(self.fresh.start - before, now);
             queue.add_used(memory, head, given)?;
         }
         Ok(())

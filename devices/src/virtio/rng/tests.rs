@@ -177,6 +177,30 @@ fn a_kick_takes_bounded_work() {
     assert_ne!(rig.buffer(0), [0; 16]);
 }
 
+/// A buffer that ends beyond RAM has had what was written before that; one that is not to be written gets nothing.
+#[test]
+fn what_bad_buffers_get_counts() {
+    let ram = anonymous_ram(8);
+    let limited = RngSpec {
+        max_bytes: Some(260),
+        ..spec()
+    };
+    let source = Script::default()
+        .then(Ok((0..=255).collect()))
+        .then(Ok(vec![7; 8]));
+    let mut rig = Rig::new(&ram, limited, Box::new(source));
+    rig.driver.describe(0, Descriptor::readable(BUFFERS, 256));
+    rig.driver.describe(1, Descriptor::writable((8 << 20) - 255, 256));
+    rig.driver.offer(0);
+    rig.driver.offer(1);
+    rig.offer(2, 16);
+    assert_eq!(rig.serve(), [(0, 0), (1, 0), (2, 4)]);
+    assert_eq!(rig.bad_chains(), 2);
+    let written: u8 = ram.memory().read_obj(GuestAddress((8 << 20) - 1)).unwrap();
+    assert_eq!(written, 254, "the first buffer got nothing");
+    assert_eq!(rig.buffer(2)[..5], [7, 7, 7, 7, 0], "no byte twice");
+}
+
 #[test]
 fn works_behind_its_transport() {
     let ram = anonymous_ram(8);
