@@ -45,6 +45,7 @@ pub struct ConsoleHandle(Arc<Shared>);
 
 #[derive(Debug)]
 struct Shared {
+    /// Never locked while guest memory is touched, which may wait for the main loop, while that wants to hand on input.
     typed: Mutex<Typed>,
     /// Rung when there is input.
     event: EventFd,
@@ -174,20 +175,18 @@ impl Console {
 
     fn receive(&mut self, memory: &Memory, queue: &mut VirtQueue, faults: &Faults) -> Result<(), QueueError> {
         for _ in 0..queue.size() {
-            let mut typed = self.shared.typed();
-            if typed.len() == 0 {
+            if self.shared.typed().len() == 0 {
                 break;
             }
             let Some(chain) = queue.available(memory)?.next() else {
                 break;
             };
             let head = chain.head();
-            let given = give(memory, chain, &mut typed);
-            if typed.has_room_again() {
+            let given = give(memory, chain, &self.shared);
+            if self.shared.typed().has_room_again() {
                 // A full counter is as readable as any other.
                 let _ = self.shared.room.write(1);
             }
-            drop(typed);
             if given == 0 {
                 faults.count(GuestFault::VirtioChain { queue: queue.index() });
             }
@@ -198,14 +197,14 @@ impl Console {
 }
 
 /// Fills a chain with input; how many bytes it got.
-fn give(memory: &Memory, chain: Chain<'_>, typed: &mut Typed) -> u32 {
+fn give(memory: &Memory, chain: Chain<'_>, shared: &Shared) -> u32 {
     let mut given = 0;
     for descriptor in chain.take(QUEUE_SIZE.into()) {
         let room = usize::try_from(descriptor.len()).unwrap_or(usize::MAX);
-        if typed.len() == 0 || !descriptor.is_write_only() {
+        if shared.typed().len() == 0 || !descriptor.is_write_only() {
             break;
         }
-        let bytes = typed.take(room);
+        let bytes = shared.typed().take(room);
         if memory.write_slice(&bytes, descriptor.addr()).is_err() {
             break;
         }

@@ -1,8 +1,15 @@
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Command, Output};
+use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use devices::interrupt::MsiVector;
+use devices::testing::{Descriptor, Driver, DriverQueue, FakeDoorbells, FakeVector};
+use devices::typed::InputLine;
+use devices::virtio::console::Console;
+use devices::virtio::pci::VirtioPci;
+use memory::layout::PCI32_WINDOW_START;
 use vm_memory::{Bytes, GuestAddress};
 
 use super::super::testing::{SIZE, shaky};
@@ -67,6 +74,64 @@ fn a_thread_waits_until_its_page_is_there() {
     BusErrors::retry();
     assert_eq!(worker.join().unwrap(), 7);
     assert_eq!(errors.take(), []);
+}
+
+/// Whether `condition` holds within the time that a test has.
+fn comes_true(mut condition: impl FnMut() -> bool) -> bool {
+    let end = Instant::now() + Duration::from_secs(20);
+    while !condition() {
+        if Instant::now() > end {
+            return false;
+        }
+        thread::sleep(Duration::from_millis(1));
+    }
+    true
+}
+
+/// The main loop hands on what is typed, and only it can let a console go on whose buffer is missing.
+#[test]
+fn who_types_does_not_wait_for_the_consoles_page() {
+    if let Some(output) = alone("who_types_does_not_wait_for_the_consoles_page") {
+        assert!(output.status.success(), "{output:?}");
+        return;
+    }
+    let (ram, file) = shaky();
+    let errors = BusErrors::watch().unwrap();
+    BusErrors::guard(&ram);
+    let (handle, console) = Console::new("console0".into(), Box::new(std::io::sink())).unwrap();
+    let device = VirtioPci::new(
+        Box::new(console),
+        ram.clone(),
+        (0..3)
+            .map(|_| Arc::new(FakeVector::default()) as Arc<dyn MsiVector>)
+            .collect(),
+        Arc::new(FakeDoorbells::default()),
+        Arc::default(),
+        PCI32_WINDOW_START,
+    );
+    let device = device.unwrap();
+    let [mut receive, transmit] = [0x1000, 0x4000].map(|rings| DriverQueue::new(&ram, rings, 128));
+    let driver = Driver::new(&device);
+    driver.set_memory_enabled(true);
+    driver.enable_msix(3);
+    driver.start(0, &[&receive, &transmit]);
+    receive.describe(0, Descriptor::writable(PAGE_CUT.0, 16));
+    receive.offer(0);
+    driver.notify(0);
+
+    file.as_file().set_len(SIZE / 2).unwrap();
+    assert_eq!(handle.input(b"a"), 1);
+    assert_eq!(wait_for(&errors).kind, Kind::Missing);
+    let typist = thread::spawn(move || handle.input(b"bc"));
+    let typed = comes_true(|| typist.is_finished());
+    // Before anything fails: the end waits for the device.
+    file.as_file().set_len(SIZE).unwrap();
+    BusErrors::retry();
+    assert!(typed, "who typed waited for the page");
+    assert_eq!(typist.join().unwrap(), 2);
+    assert!(comes_true(|| receive.used_index() == 1));
+    assert_eq!(receive.take_used(), [(0, 1)]);
+    assert_eq!(ram.memory().read_obj::<[u8; 2]>(PAGE_CUT).unwrap(), *b"a\0");
 }
 
 /// Dies as `die` makes it, with guest memory known; returns what the dead said.
