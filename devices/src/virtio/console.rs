@@ -23,10 +23,7 @@ const DEVICE_TYPE: u8 = 3;
 const CLASS: u32 = 0x07_80_00;
 /// Size of both queues, QEMU's.
 const QUEUE_SIZE: u16 = 128;
-/// Places of the queues of the first port (§5.3.2).
-const RECEIVE: usize = 0;
-const TRANSMIT: usize = 1;
-/// The latter, as the transport counts queues.
+/// Of the queues of the first port (§5.3.2), which are for input and output, the latter.
 const AWAITED: [u16; 1] = [1];
 /// Bytes of one chain that are written; Linux puts at most 32 KiB into one.
 const MOST: usize = 64 << 10;
@@ -150,18 +147,20 @@ impl Console {
         !chain.is_broken()
     }
 
+    /// Takes the driver's output. Returns whether there may be more.
     fn transmit(
         &mut self,
         memory: &Memory,
         queue: &mut VirtQueue,
         faults: &Faults,
-    ) -> Result<(), QueueError> {
+    ) -> Result<bool, QueueError> {
         for _ in 0..queue.size() {
             if self.pending.len() >= BACKLOG && !self.drain() && self.pending.len() >= BACKLOG {
-                return Ok(());
+                return Ok(false);
             }
             let Some(chain) = queue.available(memory)?.next() else {
-                break;
+                self.drain();
+                return Ok(false);
             };
             let head = chain.head();
             if !self.collect(memory, chain) {
@@ -170,16 +169,22 @@ impl Console {
             queue.add_used(memory, head, 0)?;
         }
         self.drain();
-        Ok(())
+        Ok(true)
     }
 
-    fn receive(&mut self, memory: &Memory, queue: &mut VirtQueue, faults: &Faults) -> Result<(), QueueError> {
+    /// Hands on what was typed. Returns whether there may be more buffers for it.
+    fn receive(
+        &mut self,
+        memory: &Memory,
+        queue: &mut VirtQueue,
+        faults: &Faults,
+    ) -> Result<bool, QueueError> {
         for _ in 0..queue.size() {
             if self.shared.typed().len() == 0 {
-                break;
+                return Ok(false);
             }
             let Some(chain) = queue.available(memory)?.next() else {
-                break;
+                return Ok(false);
             };
             let head = chain.head();
             let given = give(memory, chain, &self.shared);
@@ -192,7 +197,7 @@ impl Console {
             }
             queue.add_used(memory, head, given)?;
         }
-        Ok(())
+        Ok(true)
     }
 }
 
@@ -254,11 +259,16 @@ impl VirtioDevice for Console {
         queues: &mut [VirtQueue],
         faults: &Faults,
     ) -> Result<(), QueueError> {
-        if let Some(queue) = queues.get_mut(RECEIVE) {
-            self.receive(memory, queue, faults)?;
-        }
-        if let Some(queue) = queues.get_mut(TRANSMIT) {
-            self.transmit(memory, queue, faults)?;
+        let [receive, transmit] = queues else {
+            return Ok(());
+        };
+        let more = [
+            self.receive(memory, receive, faults)?,
+            self.transmit(memory, transmit, faults)?,
+        ];
+        if more.contains(&true) {
+            // A driver that has rung need not ring again. A full counter is as readable as any other.
+            let _ = self.shared.event.write(1);
         }
         Ok(())
     }

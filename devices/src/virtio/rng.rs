@@ -57,7 +57,7 @@ impl Read for KernelEntropy {
 pub struct Rng {
     spec: RngSpec,
     source: EntropySource,
-    /// Never rung: nobody steers this device.
+    /// Rung by the device itself, when there may be more to do.
     event: EventFd,
     pool: [u8; POOL],
     /// What of the pool nobody has got yet.
@@ -218,10 +218,10 @@ impl VirtioDevice for Rng {
         for _ in 0..queue.size() {
             let room = self.ready(now);
             if room == 0 {
-                break;
+                return Ok(());
             }
             let Some(chain) = queue.available(memory)?.next() else {
-                break;
+                return Ok(());
             };
             let head = chain.head();
             let before = self.fresh.start;
@@ -233,6 +233,8 @@ impl VirtioDevice for Rng {
             self.charge(self.fresh.start - before, now);
             queue.add_used(memory, head, given)?;
         }
+        // There may be more, and a driver that has rung need not ring again. A full counter is as readable as any other.
+        let _ = self.event.write(1);
         Ok(())
     }
 

@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use devices::testing::{HugePages, wait_for};
+use devices::virtio::F_EVENT_IDX;
 use devices::virtio::balloon::{BalloonNews, BalloonState, F_MUST_TELL_HOST, F_STATS_VQ, StallReason};
 use memory::ram::Ram;
 
@@ -55,6 +56,29 @@ fn a_deflate_waits_for_its_page() {
     assert_eq!(rig.handle.report().stall, None);
     fill(&ram, [FIRST + 5]);
     assert_filled(&ram, [FIRST + 5]);
+}
+
+/// With EVENT_IDX a driver rings once for what it adds while a deflate waits, and not again for what comes then.
+#[test]
+fn deflates_that_come_meanwhile_are_not_forgotten() {
+    let pool = HugePages::take(16);
+    let ram = huge_ram(16);
+    let mut rig = Rig::new(&ram, F_MUST_TELL_HOST | F_EVENT_IDX);
+    fill(&ram, FIRST..FIRST + 2 * HUGE);
+    rig.inflate(FIRST..FIRST + 2 * HUGE);
+    let thief = steal_the_rest(&pool);
+    for (count, page) in [(1, FIRST), (2, FIRST + HUGE)] {
+        let index = count - 1;
+        rig.queues[DEFLATE].describe_pfns(index, PFNS + PAGE * u64::from(count), &[page]);
+        rig.queues[DEFLATE].offer(index);
+        rig.driver().notify(1);
+        wait_for("the news", || told(&rig) == 1);
+    }
+    // Some turns of the worker see the second chain.
+    std::thread::sleep(Duration::from_millis(500));
+    assert_eq!(rig.queues[DEFLATE].used_index(), 0);
+    drop(thief);
+    wait_for("both deflates", || rig.queues[DEFLATE].used_index() == 2);
 }
 
 /// What the balloon itself frees meanwhile serves the deflate that waits.

@@ -113,7 +113,8 @@ impl Pages {
         faults: &Faults,
     ) -> Result<bool, QueueError> {
         // One deflate at a time: what comes meanwhile stays in the ring.
-        if self.deflate.pages.is_empty() {
+        let waited = !self.deflate.pages.is_empty();
+        if !waited {
             self.begin_deflate(memory, queue, faults)?;
         }
         let pause = match self.provide() {
@@ -129,6 +130,10 @@ impl Pages {
         self.deflate.pages.clear();
         self.deflate.resume = None;
         give_back(memory, queue, &mut self.deflate.heads)?;
+        if waited {
+            // What came meanwhile was seen and left: nobody rings for it again. A counter that is full rings as well.
+            let _ = self.shared.event.write(1);
+        }
         Ok(false)
     }
 

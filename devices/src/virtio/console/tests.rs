@@ -6,6 +6,10 @@ use crate::virtio::F_VERSION_1;
 
 use super::*;
 
+/// Places of the queues.
+const RECEIVE: usize = 0;
+const TRANSMIT: usize = 1;
+
 const BUFFERS: u64 = 0x1_0000;
 const LONG: u64 = 0x10_0000;
 
@@ -195,6 +199,27 @@ fn input_is_bounded_and_told_when_there_is_room() {
     assert_eq!(rig.serve()[RECEIVE], [(0, 3000)]);
     assert_eq!(rig.handle.room().read().unwrap(), 1);
     assert_eq!(rig.handle.input(b"y"), 1);
+}
+
+/// What a driver adds to a ring while as many chains as it holds are served, it need not ring for.
+#[test]
+fn a_full_turn_is_followed_by_another() {
+    let ram = anonymous_ram(8);
+    let mut rig = Rig::new(&ram, &Pipe::with_room(usize::MAX));
+    let buffers = [
+        (RECEIVE, Descriptor::writable(BUFFERS, 1)),
+        (TRANSMIT, Descriptor::readable(BUFFERS, 1)),
+    ];
+    for (queue, buffer) in buffers {
+        for count in [QUEUE_SIZE - 1, QUEUE_SIZE] {
+            assert_eq!(rig.handle.input(&[b'x'; 200]), 200);
+            assert_eq!(rig.console.event().read().unwrap(), 1);
+            (0..count).for_each(|index| rig.offer(queue, index, buffer));
+            assert_eq!(rig.serve()[queue].len(), usize::from(count));
+            let again = rig.console.event().read().is_ok();
+            assert_eq!(again, count == QUEUE_SIZE, "{count} chains of queue {queue}");
+        }
+    }
 }
 
 #[test]

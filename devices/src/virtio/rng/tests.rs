@@ -177,6 +177,18 @@ fn a_kick_takes_bounded_work() {
     assert_ne!(rig.buffer(0), [0; 16]);
 }
 
+/// What a driver adds to a ring while as many chains as it holds are served, it need not ring for.
+#[test]
+fn a_full_turn_is_followed_by_another() {
+    let ram = anonymous_ram(8);
+    let mut rig = Rig::new(&ram, spec(), Box::new(KernelEntropy));
+    for count in [QUEUE_SIZE - 1, QUEUE_SIZE] {
+        (0..count).for_each(|index| rig.offer(index, 1));
+        assert_eq!(rig.serve().len(), usize::from(count));
+        assert_eq!(rig.rng.event().read().is_ok(), count == QUEUE_SIZE);
+    }
+}
+
 /// A buffer that ends beyond RAM has had what was written before that; one that is not to be written gets nothing.
 #[test]
 fn what_bad_buffers_get_counts() {
