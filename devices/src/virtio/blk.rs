@@ -80,10 +80,8 @@ pub struct Blk {
     event: EventFd,
     /// The driver knows nothing of flushes: every write is followed by one.
     write_through: bool,
-    /// The user wants a flush when the queues are empty.
+    /// The user wants another flush when the queues are empty.
     flush_due: bool,
-    /// There are queues.
-    has_driver: bool,
     /// Where the next call begins, so that no queue starves.
     first: usize,
     /// The last error of the host was told.
@@ -116,7 +114,6 @@ impl Blk {
             event,
             write_through: true,
             flush_due: false,
-            has_driver: false,
             first: 0,
             told: None,
         };
@@ -190,10 +187,15 @@ impl Blk {
         }
     }
 
-    /// Makes safe what was written, if the user wants it.
+    fn flush_if_due(&mut self) {
+        if std::mem::take(&mut self.flush_due) {
+            self.flush_for_user();
+        }
+    }
+
+    /// Makes safe what was written, for the user.
     fn flush_for_user(&mut self) {
-        if std::mem::take(&mut self.flush_due)
-            && !self.spec.read_only
+        if !self.spec.read_only
             && let Err(error) = self.image.flush()
         {
             tracing::error!("disk '{}': what was written may be lost: {error}", self.spec.id);
@@ -295,12 +297,12 @@ impl VirtioDevice for Blk {
 
     fn activate(&mut self, features: u64) {
         self.write_through = features & F_FLUSH == 0;
-        self.has_driver = true;
     }
 
     fn handle_event(&mut self) {
-        self.flush_due |= self.counters.take_flush_wish();
-        if !self.has_driver {
+        if self.counters.take_flush_wish() {
+            // Now, since queues that are broken or silenced are not served; once more after what others hold.
+            self.flush_due = true;
             self.flush_for_user();
         }
     }
@@ -325,21 +327,19 @@ impl VirtioDevice for Blk {
                 return Ok(());
             }
         }
-        self.flush_for_user();
+        self.flush_if_due();
         Ok(())
     }
 
     fn reset(&mut self) {
         self.write_through = true;
-        self.has_driver = false;
-        self.flush_for_user();
+        self.flush_if_due();
     }
 }
 
 impl Drop for Blk {
     /// The machine ends: what the guest has written is not to be lost with the host's power.
     fn drop(&mut self) {
-        self.flush_due = true;
         self.flush_for_user();
     }
 }

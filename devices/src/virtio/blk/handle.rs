@@ -96,7 +96,7 @@ impl BlkHandle {
         }
     }
 
-    /// Has the disk make safe what was written, after the requests that it has; a failure is logged.
+    /// Has the disk make safe what was written, at once and again after the requests that it has; a failure is logged.
     ///
     /// # Errors
     /// When the worker cannot be woken.
