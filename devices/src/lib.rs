@@ -12,6 +12,7 @@ pub mod disk;
 pub mod fault;
 pub mod host_sockets;
 pub mod interrupt;
+pub mod log_limit;
 pub mod net;
 pub mod pci;
 pub mod power;

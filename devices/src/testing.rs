@@ -12,11 +12,13 @@ mod driver;
 mod fakes;
 pub mod fuzz;
 mod huge;
+mod logged;
 mod ram;
 
 pub use driver::{Descriptor, Driver, DriverQueue};
 pub use fakes::{FakeDoorbells, FakeVector};
 pub use huge::HugePages;
+pub use logged::logged;
 pub use ram::{anonymous_ram, open_ram};
 
 use std::time::{Duration, Instant};

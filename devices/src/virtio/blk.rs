@@ -6,11 +6,13 @@
 use std::fmt;
 use std::io;
 use std::sync::Arc;
+use std::time::Instant;
 
 use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 
 use crate::disk::DiskImage;
 use crate::fault::{Faults, GuestFault};
+use crate::log_limit::LogLimit;
 
 use super::queue::{QueueError, VirtQueue};
 use super::{Description, F_INDIRECT_DESC, Memory, VirtioDevice};
@@ -86,6 +88,7 @@ pub struct Blk {
     first: usize,
     /// The last error of the host was told.
     told: Option<io::ErrorKind>,
+    limit: LogLimit,
 }
 
 impl fmt::Debug for Blk {
@@ -116,6 +119,7 @@ impl Blk {
             flush_due: false,
             first: 0,
             told: None,
+            limit: LogLimit::default(),
         };
         Ok((handle, blk))
     }
@@ -202,7 +206,8 @@ impl Blk {
         }
     }
 
-    /// Counts; tells the user of an error of the host, once in a row of the same kind.
+    /// Counts; tells the user of an error of the host, once in a row of the same kind. A guest may have requests fail and succeed
+    /// in turn.
     fn outcome(&mut self, done: io::Result<()>, count: impl FnOnce(&Counters)) -> Status {
         match done {
             Ok(()) => {
@@ -212,8 +217,12 @@ impl Blk {
             }
             Err(error) => {
                 self.counters.fail();
-                if self.told.replace(error.kind()) != Some(error.kind()) {
-                    tracing::warn!("disk '{}': the guest gets an I/O error: {error}", self.spec.id);
+                if self.told != Some(error.kind())
+                    && let Some(left_out) = self.limit.pass(Instant::now())
+                {
+                    self.told = Some(error.kind());
+                    let id = &self.spec.id;
+                    tracing::warn!("disk '{id}': the guest gets an I/O error: {error}{left_out}");
                 }
                 Status::Error
             }

@@ -6,10 +6,12 @@
 use std::fmt;
 use std::io;
 use std::os::fd::BorrowedFd;
+use std::time::Instant;
 
 use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
 
 use crate::fault::Faults;
+use crate::log_limit::LogLimit;
 use crate::net::Network;
 
 use super::queue::{QueueError, VirtQueue};
@@ -60,6 +62,8 @@ pub struct Net {
     /// Rung by the device itself, when there is more to do.
     event: EventFd,
     receiver: Receiver,
+    /// Of a network that keeps its offloads, whose driver starts as often as it likes.
+    limit: LogLimit,
 }
 
 impl fmt::Debug for Net {
@@ -88,13 +92,17 @@ impl Net {
             config,
             event: EventFd::new(EFD_NONBLOCK)?,
             receiver: Receiver::new(),
+            limit: LogLimit::default(),
         })
     }
 
     /// Tells the network what the driver can take.
     fn set_offloads(&mut self, features: u64) {
-        if let Err(error) = self.network.set_offloads(features::offloads(features)) {
-            tracing::warn!("'{}': the network keeps its offloads: {error}", self.spec.id);
+        if let Err(error) = self.network.set_offloads(features::offloads(features))
+            && let Some(left_out) = self.limit.pass(Instant::now())
+        {
+            let id = &self.spec.id;
+            tracing::warn!("'{id}': the network keeps its offloads: {error}{left_out}");
         }
     }
 

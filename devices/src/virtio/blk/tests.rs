@@ -1,6 +1,7 @@
 use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::sync::Mutex;
+use std::time::Instant;
 
 use memory::layout::PCI32_WINDOW_START;
 use memory::ram::Ram;
@@ -9,7 +10,9 @@ use vm_memory::{Bytes, GuestAddress};
 
 use crate::disk::{Piece, RawImage};
 use crate::interrupt::MsiVector;
-use crate::testing::{Descriptor, Driver, DriverQueue, FakeDoorbells, FakeVector, anonymous_ram, wait_for};
+use crate::testing::{
+    Descriptor, Driver, DriverQueue, FakeDoorbells, FakeVector, anonymous_ram, logged, wait_for,
+};
 use crate::virtio::pci::VirtioPci;
 use crate::virtio::{F_EVENT_IDX, F_VERSION_1};
 
@@ -497,4 +500,35 @@ fn several_queues_work_behind_the_transport() {
     assert_eq!(handle.stats().read, (20 * 512, 20));
     driver.reset();
     device.shutdown();
+}
+
+#[test]
+fn a_guest_that_fails_now_and_then_does_not_fill_the_log() {
+    let ram = anonymous_ram(8);
+    let mut rig = Rig::new(&ram, spec());
+    let start = Instant::now();
+    let lines = logged(|| {
+        for _ in 0..100 {
+            rig.calls.lock().unwrap().failure = Some(io::ErrorKind::StorageFull);
+            assert_eq!(rig.ask(WRITE, 0, Descriptor::readable(DATA, 512)), 1);
+            rig.calls.lock().unwrap().failure = None;
+            assert_eq!(rig.ask(READ, 0, Descriptor::writable(DATA, 512)), 0);
+        }
+    });
+    let most = 1 + start.elapsed().as_secs();
+    assert!((1..=most).contains(&(lines.len() as u64)), "{lines:?}");
+    assert!(
+        lines[0].starts_with("disk 'disk0': the guest gets an I/O error: "),
+        "{lines:?}"
+    );
+    // One that only fails is told of once.
+    rig.calls.lock().unwrap().failure = Some(io::ErrorKind::TimedOut);
+    rig.blk.limit = LogLimit::default();
+    let lines = logged(|| {
+        for _ in 0..2 {
+            assert_eq!(rig.ask(READ, 0, Descriptor::writable(DATA, 512)), 1);
+            rig.blk.limit = LogLimit::default();
+        }
+    });
+    assert_eq!(lines.len(), 1, "{lines:?}");
 }

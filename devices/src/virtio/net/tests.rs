@@ -2,6 +2,7 @@ use std::os::fd::AsFd;
 use std::os::unix::net::UnixDatagram;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex};
+use std::time::Instant;
 
 use memory::layout::PCI32_WINDOW_START;
 use memory::ram::Ram;
@@ -11,7 +12,9 @@ use vm_memory::{Bytes, GuestAddress};
 use super::features::{F_CSUM, F_GUEST_CSUM, F_GUEST_ECN, F_GUEST_TSO4, F_HOST_ECN, F_HOST_TSO4, MacError};
 use crate::interrupt::MsiVector;
 use crate::net::{HEADER, MAX_FRAME, Offloads, Piece};
-use crate::testing::{Descriptor, Driver, DriverQueue, FakeDoorbells, FakeVector, anonymous_ram, wait_for};
+use crate::testing::{
+    Descriptor, Driver, DriverQueue, FakeDoorbells, FakeVector, anonymous_ram, logged, wait_for,
+};
 use crate::virtio::F_VERSION_1;
 use crate::virtio::pci::VirtioPci;
 
@@ -601,4 +604,22 @@ fn a_flood_without_buffers_does_not_spin() {
     );
     driver.reset();
     device.shutdown();
+}
+
+#[test]
+fn a_driver_that_starts_again_and_again_without_a_network_does_not_fill_the_log() {
+    let mut net = Net::new(spec(), Box::new(Gone(UnixDatagram::unbound().unwrap()))).unwrap();
+    let start = Instant::now();
+    let lines = logged(|| {
+        for _ in 0..100 {
+            net.activate(features::OPTIONAL);
+            net.reset();
+        }
+    });
+    let most = 1 + start.elapsed().as_secs();
+    assert!((1..=most).contains(&(lines.len() as u64)), "{lines:?}");
+    assert!(
+        lines[0].starts_with("'net0': the network keeps its offloads: "),
+        "{lines:?}"
+    );
 }

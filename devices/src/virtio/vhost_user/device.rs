@@ -194,7 +194,7 @@ impl VhostUser {
             return;
         };
         self.handle.connected.store(false, Ordering::Relaxed);
-        tracing::warn!("device '{}' has lost its daemon: {}", self.spec.id, chain(why));
+        self.search.tell_gone(&self.spec.id, why);
         self.unwatch(link.stream());
         if let Some(channel) = link.channel() {
             self.unwatch(channel);
@@ -217,11 +217,7 @@ impl VhostUser {
         // A daemon may answer out of order: which of the requests are still to be done is known only with its own record.
         if unanswered > 0 && self.inflight.is_none() && self.spec.kind.remembers() {
             self.lost = true;
-            tracing::error!(
-                "device '{}' needs a reset: its daemon kept no record of the {unanswered} requests that it may \
-                 have had in work (VHOST_USER_PROTOCOL_F_INFLIGHT_SHMFD)",
-                self.spec.id
-            );
+            self.search.tell_open(&self.spec.id, unanswered);
         }
     }
 
@@ -233,7 +229,7 @@ impl VhostUser {
         match self.connect() {
             Ok(()) => {
                 self.search.is_over();
-                tracing::warn!("device '{}' has a daemon again", self.spec.id);
+                self.search.tell_back(&self.spec.id);
             }
             Err(error) => {
                 self.search.tell(&self.spec.id, &error);

@@ -13,6 +13,8 @@ use vmm_sys_util::sock_ctrl_msg::ScmSocket;
 
 use super::hostile::answer;
 use super::*;
+use crate::testing::logged;
+use crate::virtio::outside::Outside;
 
 const GET_FEATURES: u32 = 1;
 const SET_MEM_TABLE: u32 = 5;
@@ -307,4 +309,39 @@ fn a_ring_across_two_pieces_of_memory_is_not_given_to_a_daemon() {
     start(RING);
     wait_for("the start of the ring", || daemon.told().bases.contains_key(&0));
     device.shutdown();
+}
+
+#[test]
+fn a_driver_that_starts_again_and_again_with_daemons_that_die_does_not_fill_the_log() {
+    const STARTS: usize = 20;
+    let ram = open_ram(BackendKind::memfd(None), 16);
+    let (sender, connections) = mpsc::channel();
+    let (theirs, daemons) = mpsc::channel();
+    // Each answers as soon as it is called.
+    let serve = thread::spawn(move || {
+        for stream in connections {
+            theirs.send(Stand::serve(stream, CONFIG)).unwrap();
+        }
+    });
+    let introduced = Introduced::new(spec(None), Box::new(Pairs(sender))).unwrap();
+    let (handle, mut device) = introduced.with(ram).unwrap();
+    let start = Instant::now();
+    let lines = logged(|| {
+        for _ in 0..STARTS {
+            daemons.recv().unwrap().die();
+            wait_for("the end of the connection", || {
+                device.take_interrupts(&mut Vec::new());
+                !handle.is_connected()
+            });
+            device.start(F_VERSION_1, Vec::new());
+            assert!(handle.is_connected());
+        }
+    });
+    for words in ["has lost its daemon: ", "has a daemon again"] {
+        let told = lines.iter().filter(|line| line.contains(words)).count();
+        let most = 1 + usize::try_from(start.elapsed().as_secs()).unwrap();
+        assert!((1..=most.min(STARTS)).contains(&told), "{lines:?}");
+    }
+    drop(device);
+    serve.join().unwrap();
 }
