@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::atomic::AtomicU32;
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
+use std::thread::JoinHandle;
 
 use memory::layout::PCI32_WINDOW_START;
 use thiserror::Error;
@@ -35,6 +36,9 @@ const HOST_BRIDGE: Identity = Identity {
     subsystem: 0x1100,
 };
 
+/// Whether a thread waits for a page of guest memory that the host lacks. Where the machine ends, it does so for ever.
+pub type Waits<'a> = dyn Fn(&JoinHandle<()>) -> bool + 'a;
+
 /// A single-function PCI device. Called by vCPU threads, several at once; see [`BusDevice`] for the manners.
 pub trait PciFunction: Send + Sync {
     /// Reads configuration space: `offset` plus `data.len()` is at most 4096.
@@ -54,6 +58,10 @@ pub trait PciFunction: Send + Sync {
 
     /// As after power-on, as [`BusDevice::reset`].
     fn reset(&self);
+
+    /// The machine ends: returns when everything that a driver was promised is done and threads are gone, except for those
+    /// that wait for memory.
+    fn end(&self, waits: &Waits<'_>);
 }
 
 /// Errors of putting functions on the bus; never caused by a guest.
@@ -115,6 +123,14 @@ impl PciRoot {
         }
         functions.insert(number, function);
         Ok(())
+    }
+
+    /// The machine ends, and so do the functions, one after the other, as [`PciFunction::end`].
+    pub fn end(&self, waits: &Waits<'_>) {
+        self.functions
+            .read()
+            .values()
+            .for_each(|function| function.end(waits));
     }
 
     /// Configuration space by memory access, for [`memory::layout::ECAM_START`] (PCI Express 3.0, §7.2.2).
@@ -257,6 +273,8 @@ impl PciFunction for HostBridge {
 
     /// Nothing of it can be changed.
     fn reset(&self) {}
+
+    fn end(&self, _: &Waits<'_>) {}
 }
 
 #[cfg(test)]

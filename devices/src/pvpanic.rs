@@ -5,8 +5,8 @@
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use crate::action::Action;
-use crate::pci::PciFunction;
 use crate::pci::config::{ConfigSpace, Identity};
+use crate::pci::{PciFunction, Waits};
 
 /// The guest has panicked.
 pub const PANICKED: u8 = 1 << 0;
@@ -83,6 +83,8 @@ impl PciFunction for PvPanic {
     fn reset(&self) {
         *self.config() = self.initial.clone();
     }
+
+    fn end(&self, _: &Waits<'_>) {}
 }
 
 #[cfg(test)]

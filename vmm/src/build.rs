@@ -24,6 +24,7 @@ use crate::budget;
 use crate::config::{Config, NumaSpec};
 use crate::control::block_report::Disk;
 use crate::control::daemon_report::Daemon;
+use crate::host::bus_error::BusErrors;
 use crate::image::ImageError;
 use crate::kvm::cpuid::{self, Processors};
 use crate::kvm::vcpu::Buses;
@@ -149,6 +150,14 @@ pub struct Parts {
     pub daemons: Vec<Daemon>,
     /// What gets that which is typed.
     pub typing: Arc<dyn InputLine>,
+    pci: PciRoot,
+}
+
+impl Drop for Parts {
+    /// Others may hold the devices yet, as a reset that waits for one of them; so their end is not left to the last of these.
+    fn drop(&mut self) {
+        self.pci.end(&BusErrors::waits);
+    }
 }
 
 /// Makes everything but the vCPUs. Memory is mapped, and nobody may touch it yet.
@@ -249,6 +258,7 @@ pub fn parts(config: &Config, news: &NewsSender, freezer: Freezer) -> Result<Par
         disks: made.disks,
         daemons,
         typing,
+        pci,
     })
 }
 

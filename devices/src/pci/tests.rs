@@ -46,6 +46,8 @@ impl PciFunction for Probe {
     fn reset(&self) {
         self.written.lock().unwrap().clear();
     }
+
+    fn end(&self, _: &Waits<'_>) {}
 }
 
 fn root() -> (PciRoot, Arc<Faults>) {

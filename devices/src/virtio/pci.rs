@@ -7,6 +7,7 @@
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
+use std::time::Duration;
 
 use memory::ram::Ram;
 use thiserror::Error as ThisError;
@@ -14,8 +15,8 @@ use thiserror::Error as ThisError;
 use crate::action::Action;
 use crate::fault::{Faults, GuestFault};
 use crate::interrupt::{Doorbells, MsiVector};
-use crate::pci::PciFunction;
 use crate::pci::config::{BAR0, COMMAND};
+use crate::pci::{PciFunction, Waits};
 
 use super::VirtioDevice;
 use super::worker::Worker;
@@ -33,6 +34,9 @@ use shared::{Registers, Shared};
 
 /// Guest addresses that a device's BAR takes; a BAR address is a multiple of it.
 pub const BAR_BYTES: u64 = BAR_SIZE as u64;
+
+/// How often the end looks whether its worker is one that does not come.
+const LOOK_AGAIN: Duration = Duration::from_millis(20);
 
 /// Errors of making a device; never caused by a guest.
 #[derive(Debug, ThisError)]
@@ -150,15 +154,17 @@ impl VirtioPci {
 
     /// Stops the worker and waits for its end; takes doorbells and interrupts off. Calling it again does nothing.
     pub fn shutdown(&self) {
-        let thread = self.worker.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if let Some(thread) = thread {
-            self.shared
-                .order(&mut self.shared.lock(), |orders| orders.stop = true);
-            if thread.join().is_err() {
-                tracing::error!("a device worker has panicked");
+        self.end(&|_| false);
+    }
+
+    /// Waits until the worker has let go of guest memory; false: it never will.
+    fn has_stopped(&self, worker: &JoinHandle<()>, waits: &Waits<'_>) -> bool {
+        while !self.shared.wait_stopped(LOOK_AGAIN) && !worker.is_finished() {
+            if waits(worker) {
+                return false;
             }
         }
-        self.power_on_registers();
+        true
     }
 
     /// PCI configuration as after power-on; with it doorbells and interrupt routes go.
@@ -264,6 +270,24 @@ impl PciFunction for VirtioPci {
         });
         drop(registers);
         self.shared.wait_reset();
+        self.power_on_registers();
+    }
+
+    /// A worker that is left behind keeps what it needs: the device, its half of the registers, and guest memory.
+    fn end(&self, waits: &Waits<'_>) {
+        let worker = self.worker.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(worker) = worker {
+            self.shared
+                .order(&mut self.shared.lock(), |orders| orders.stop = true);
+            if !self.has_stopped(&worker, waits) {
+                tracing::warn!(
+                    "device '{}' waits for a page of guest memory that the host does not have: what it was doing is not finished",
+                    worker.thread().name().unwrap_or_default()
+                );
+            } else if worker.join().is_err() {
+                tracing::error!("a device worker has panicked");
+            }
+        }
         self.power_on_registers();
     }
 }

@@ -10,11 +10,17 @@
 use std::io;
 use std::ops::Range;
 use std::os::fd::AsRawFd;
+use std::os::unix::thread::JoinHandleExt;
 use std::ptr;
 use std::sync::atomic::{AtomicBool, AtomicI32, AtomicPtr, AtomicU32, AtomicU64, Ordering};
+use std::thread::JoinHandle;
 
 use memory::ram::Ram;
 use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
+
+use waiting::Waiter;
+
+mod waiting;
 
 /// Reports that the main loop has not yet fetched. There is at most one of each thread that waits.
 const REPORTS: usize = 64;
@@ -152,6 +158,11 @@ impl BusErrors {
         words.filter_map(BusError::from_word).collect()
     }
 
+    /// Whether `thread`, which nobody has joined, waits for a page. It goes on after [`BusErrors::retry`] only.
+    pub fn waits<T>(thread: &JoinHandle<T>) -> bool {
+        Waiter::is_there(thread.as_pthread_t(), ROUND.load(Ordering::SeqCst))
+    }
+
     /// Makes all waiting threads try again.
     pub fn retry() {
         ROUND.fetch_add(1, Ordering::SeqCst);
@@ -264,6 +275,8 @@ extern "C" fn on_sigbus(_: libc::c_int, info: *mut libc::siginfo_t, _: *mut libc
 fn wait(error: BusError) {
     // Read before the main loop can know: its answer is a change from this.
     let round = ROUND.load(Ordering::SeqCst);
+    // SAFETY: reads the thread's own handle, and is async-signal-safe.
+    let waiter = Waiter::enter(unsafe { libc::pthread_self() }, round);
     post(error);
     while ROUND.load(Ordering::SeqCst) == round {
         // SAFETY: FUTEX_WAIT reads the static word, and returns when it is no longer `round`, or on a signal.
@@ -276,6 +289,9 @@ fn wait(error: BusError) {
                 ptr::null::<libc::timespec>(),
             );
         }
+    }
+    if let Some(waiter) = waiter {
+        waiter.leave();
     }
 }
 

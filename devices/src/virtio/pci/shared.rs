@@ -5,6 +5,7 @@
 
 use std::io;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use memory::layout::{PCI32_WINDOW_END, PCI32_WINDOW_START};
 use vmm_sys_util::eventfd::{EFD_NONBLOCK, EventFd};
@@ -178,6 +179,13 @@ impl Shared {
     pub(super) fn wait_reset(&self) {
         let waiting = |registers: &mut Registers| registers.common.resetting() && !registers.stopped;
         drop(self.reset_done.wait_while(self.lock(), waiting));
+    }
+
+    /// Waits until the worker is gone, so long at most; whether it is.
+    pub(super) fn wait_stopped(&self, time: Duration) -> bool {
+        let waiting = |registers: &mut Registers| !registers.stopped;
+        let waited = self.reset_done.wait_timeout_while(self.lock(), time, waiting);
+        waited.unwrap_or_else(PoisonError::into_inner).0.stopped
     }
 
     /// Takes the orders, and the driver's configuration into `config` where there is any news of it.

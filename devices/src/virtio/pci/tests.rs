@@ -648,6 +648,38 @@ fn nothing_hangs_after_the_worker_has_stopped() {
     assert_eq!(driver.status(), 0);
 }
 
+#[test]
+fn the_end_waits_for_a_worker_but_not_for_one_that_waits_for_memory() {
+    for (comes, left) in [(true, "request done"), (false, "doorbells gone")] {
+        let rig = Rig::new();
+        let (driver, [mut first, second]) = (rig.driver(), rig.queues());
+        driver.start(0, &[&first, &second]);
+        wait_for("the driver's start", || {
+            rig.remote.served.load(Ordering::SeqCst) > 0
+        });
+        rig.remote.set_gate(false);
+        offer_one(&mut first);
+        driver.notify(0);
+        wait_for("the request", || rig.remote.served.load(Ordering::SeqCst) > 1);
+        let asked = AtomicUsize::new(0);
+        rig.device.end(&|worker| {
+            assert_eq!(worker.thread().name(), Some("echo"));
+            if comes && asked.fetch_add(1, Ordering::SeqCst) == 3 {
+                rig.remote.set_gate(true);
+            }
+            !comes
+        });
+        assert_eq!(
+            first.take_used(),
+            if comes { vec![(0, 7)] } else { vec![] },
+            "{left}"
+        );
+        assert!(rig.doorbells.addresses().is_empty(), "{left}");
+        // Comes to nothing: the worker is gone, or nobody knows of it any more.
+        rig.device.shutdown();
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 

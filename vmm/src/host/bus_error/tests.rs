@@ -1,14 +1,19 @@
+use std::fmt;
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Command, Output};
-use std::sync::Arc;
+use std::sync::{Arc, mpsc};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use devices::fault::Faults;
 use devices::interrupt::MsiVector;
+use devices::pci::PciRoot;
 use devices::testing::{Descriptor, Driver, DriverQueue, FakeDoorbells, FakeVector};
 use devices::typed::InputLine;
 use devices::virtio::console::Console;
-use devices::virtio::pci::VirtioPci;
+use devices::virtio::pci::{BAR_BYTES, VirtioPci};
+use devices::virtio::queue::{QueueError, VirtQueue};
+use devices::virtio::{Description, Memory, VirtioDevice};
 use memory::layout::PCI32_WINDOW_START;
 use vm_memory::{Bytes, GuestAddress};
 
@@ -68,10 +73,11 @@ fn a_thread_waits_until_its_page_is_there() {
     // Trying again without a page only ends here again.
     BusErrors::retry();
     assert_eq!(wait_for(&errors), error);
-    assert!(!worker.is_finished());
+    assert!(!worker.is_finished() && BusErrors::waits(&worker));
 
     file.as_file().set_len(SIZE).unwrap();
     BusErrors::retry();
+    assert!(comes_true(|| !BusErrors::waits(&worker)), "its wait has no end");
     assert_eq!(worker.join().unwrap(), 7);
     assert_eq!(errors.take(), []);
 }
@@ -132,6 +138,120 @@ fn who_types_does_not_wait_for_the_consoles_page() {
     assert!(comes_true(|| receive.used_index() == 1));
     assert_eq!(receive.take_used(), [(0, 1)]);
     assert_eq!(ram.memory().read_obj::<[u8; 2]>(PAGE_CUT).unwrap(), *b"a\0");
+}
+
+/// An event of a device without queues makes its worker do something.
+struct Busy {
+    id: &'static str,
+    event: EventFd,
+    work: Box<dyn FnMut() + Send>,
+    ended: Option<mpsc::Sender<&'static str>>,
+}
+
+impl fmt::Debug for Busy {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.id)
+    }
+}
+
+impl Drop for Busy {
+    /// As a disk flushes.
+    fn drop(&mut self) {
+        thread::sleep(Duration::from_millis(100));
+        let _ = self.ended.take().map(|ended| ended.send(self.id));
+    }
+}
+
+impl VirtioDevice for Busy {
+    fn description(&self) -> Description {
+        Description {
+            id: self.id.to_owned(),
+            device_type: 2,
+            class: 0,
+            features: 0,
+            queue_sizes: Vec::new(),
+            config_writable: Vec::new(),
+        }
+    }
+
+    fn config(&self) -> &[u8] {
+        &[]
+    }
+
+    fn event(&self) -> &EventFd {
+        &self.event
+    }
+
+    fn handle_event(&mut self) {
+        (self.work)();
+    }
+
+    fn process(&mut self, _: &Memory, _: &mut [VirtQueue], _: &Faults) -> Result<(), QueueError> {
+        Ok(())
+    }
+
+    fn reset(&mut self) {}
+}
+
+#[test]
+fn a_machine_ends_without_a_device_that_waits_for_a_page() {
+    if let Some(output) = alone("a_machine_ends_without_a_device_that_waits_for_a_page") {
+        assert!(output.status.success(), "{output:?}");
+        return;
+    }
+    let (ram, file) = shaky();
+    let errors = BusErrors::watch().unwrap();
+    BusErrors::guard(&ram);
+    file.as_file().set_len(SIZE / 2).unwrap();
+    let faults = Arc::new(Faults::new());
+    let pci = PciRoot::new(Arc::clone(&faults));
+    let (ended, ends) = mpsc::channel();
+    let add = |slot: u8, id, work: Box<dyn FnMut() + Send>| {
+        let event = EventFd::new(EFD_NONBLOCK).unwrap();
+        event.write(1).unwrap();
+        let ended = Some(ended.clone());
+        let device = Box::new(Busy {
+            id,
+            event,
+            work,
+            ended,
+        });
+        let bar = PCI32_WINDOW_START + BAR_BYTES * u64::from(slot);
+        let function = VirtioPci::new(
+            device,
+            ram.clone(),
+            vec![Arc::new(FakeVector::default())],
+            Arc::new(FakeDoorbells::default()),
+            faults.clone(),
+            bar,
+        );
+        pci.add(slot, function.unwrap()).unwrap();
+    };
+    let memory = ram.memory().clone();
+    add(
+        1,
+        "starved",
+        Box::new(move || memory.write_obj(7_u32, PAGE_CUT).unwrap()),
+    );
+    // Longer than it takes to see that the other one waits.
+    let (working, works) = mpsc::channel();
+    let slow = move || {
+        working.send(()).unwrap();
+        thread::sleep(Duration::from_millis(300));
+    };
+    add(2, "slow", Box::new(slow));
+    assert_eq!(wait_for(&errors).kind, Kind::Missing);
+    works.recv_timeout(Duration::from_secs(20)).unwrap();
+
+    let (over, end) = mpsc::channel();
+    thread::spawn(move || {
+        pci.end(&BusErrors::waits);
+        drop(pci);
+        over.send(()).unwrap();
+    });
+    end.recv_timeout(Duration::from_secs(20))
+        .expect("the end has an end");
+    assert_eq!(ends.try_iter().collect::<Vec<_>>(), ["slow"]);
 }
 
 /// Dies as `die` makes it, with guest memory known; returns what the dead said.
