@@ -24,6 +24,7 @@ use crate::budget;
 use crate::config::{Config, NumaSpec};
 use crate::control::block_report::Disk;
 use crate::control::daemon_report::Daemon;
+use crate::control::socket::SocketFile;
 use crate::host::bus_error::BusErrors;
 use crate::image::ImageError;
 use crate::kvm::cpuid::{self, Processors};
@@ -151,6 +152,8 @@ pub struct Parts {
     /// What gets that which is typed.
     pub typing: Arc<dyn InputLine>,
     pci: PciRoot,
+    /// Removed when all is over.
+    _sockets: Vec<SocketFile>,
 }
 
 impl Drop for Parts {
@@ -259,6 +262,7 @@ pub fn parts(config: &Config, news: &NewsSender, freezer: Freezer) -> Result<Par
         daemons,
         typing,
         pci,
+        _sockets: made.sockets,
     })
 }
 

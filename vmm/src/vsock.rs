@@ -3,35 +3,39 @@
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
-use std::os::unix::net::UnixStream;
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::{Path, PathBuf};
 
 use devices::host_sockets::HostSockets;
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with};
 
-use crate::control::socket::{Listener, SocketError};
+use crate::control::socket::{Listener, SocketError, SocketFile};
 use crate::descriptors;
 
 /// `PATH`, where programs call, and `PATH_PORT`, where they serve.
 #[derive(Debug)]
 pub struct PortSockets {
-    listener: Listener,
+    listener: UnixListener,
+    path: PathBuf,
     /// Descriptors from this number on are for others.
     most: RawFd,
 }
 
 impl PortSockets {
-    /// Listens at `path`; the file goes with this.
+    /// Listens at `path`. The file is for the machine: a device whose worker never comes back is not dropped.
     ///
     /// # Errors
     /// When somebody else does, or the kernel refuses.
-    pub fn bind(path: &Path) -> Result<PortSockets, SocketError> {
+    pub fn bind(path: &Path) -> Result<(PortSockets, SocketFile), SocketError> {
         // A guest that connects as often as it can shall not keep clients of QMP away.
         let most = descriptors::most().map(|most| most - most / 4);
-        Ok(PortSockets {
-            listener: Listener::bind(path)?,
+        let (listener, file) = Listener::bind(path)?.apart();
+        let sockets = PortSockets {
+            listener,
+            path: path.to_owned(),
             most: most.map_or(RawFd::MAX, |most| RawFd::try_from(most).unwrap_or(RawFd::MAX)),
-        })
+        };
+        Ok((sockets, file))
     }
 
     /// Keeps a stream, unless few descriptors are left: the kernel gives the lowest that is free.
@@ -47,7 +51,7 @@ impl PortSockets {
     }
 
     fn path(&self, port: u32) -> PathBuf {
-        let mut path = self.listener.path().as_os_str().to_owned();
+        let mut path = self.path.clone().into_os_string();
         path.push(format!("_{port}"));
         path.into()
     }
@@ -55,7 +59,9 @@ impl PortSockets {
 
 impl HostSockets for PortSockets {
     fn accept(&mut self) -> io::Result<UnixStream> {
-        self.keep(self.listener.accept()?)
+        let (stream, _) = self.listener.accept()?;
+        stream.set_nonblocking(true)?;
+        self.keep(stream)
     }
 
     fn connect(&mut self, port: u32) -> io::Result<UnixStream> {
@@ -74,7 +80,6 @@ impl HostSockets for PortSockets {
 #[cfg(test)]
 mod tests {
     use std::io::{ErrorKind, Read};
-    use std::os::unix::net::UnixListener;
 
     use super::*;
 
@@ -82,7 +87,7 @@ mod tests {
     fn ports_are_files_beside_the_socket() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("v.sock");
-        let mut sockets = PortSockets::bind(&path).unwrap();
+        let (mut sockets, file) = PortSockets::bind(&path).unwrap();
         assert_eq!(sockets.accept().unwrap_err().kind(), ErrorKind::WouldBlock);
         assert_eq!(sockets.connect(7).unwrap_err().kind(), ErrorKind::NotFound);
         let server = UnixListener::bind(directory.path().join("v.sock_7")).unwrap();
@@ -101,15 +106,15 @@ mod tests {
         assert_eq!(refused, Some(ErrorKind::WouldBlock), "after {}", kept.len());
         let _caller = UnixStream::connect(&path).unwrap();
         sockets.accept().unwrap();
-        drop(sockets);
-        assert!(!path.exists());
+        drop(file);
+        assert!(!path.exists(), "a device that is not dropped leaves no file");
     }
 
     #[test]
     fn the_last_descriptors_are_for_others() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("v.sock");
-        let mut sockets = PortSockets::bind(&path).unwrap();
+        let (mut sockets, _file) = PortSockets::bind(&path).unwrap();
         assert!(sockets.most > 0);
         sockets.most = 3;
         let server = UnixListener::bind(directory.path().join("v.sock_7")).unwrap();

@@ -28,7 +28,7 @@ use crate::cli::rng::Entropy;
 use crate::config::{Chardev, Config, DeviceSpec, SerialSpec};
 use crate::control::block_report::Disk;
 use crate::control::daemon_report::Daemon;
-use crate::control::socket::SocketError;
+use crate::control::socket::{SocketError, SocketFile};
 use crate::host::tap::{Tap, TapError};
 use crate::image::{self, Opened};
 use crate::kvm::vm::Vm;
@@ -180,6 +180,8 @@ pub(super) struct Made {
     pub(super) disks: Vec<Disk>,
     /// A console on the terminal.
     pub(super) console: Option<Arc<dyn InputLine>>,
+    /// Files of sockets that devices listen at.
+    pub(super) sockets: Vec<SocketFile>,
 }
 
 /// Opens what a device needs, and makes it.
@@ -225,7 +227,8 @@ pub(super) fn make(spec: &DeviceSpec, made: &mut Made) -> Result<Ready, Error> {
             Ok(Ready::Virtio(Box::new(console)))
         }
         DeviceSpec::Vsock { spec, socket } => {
-            let sockets = PortSockets::bind(socket).map_err(OpenError::Sockets)?;
+            let (sockets, file) = PortSockets::bind(socket).map_err(OpenError::Sockets)?;
+            made.sockets.push(file);
             let vsock = Vsock::new(spec.clone(), Box::new(sockets)).map_err(device("socket device"))?;
             Ok(Ready::Virtio(Box::new(vsock)))
         }

@@ -67,9 +67,15 @@ pub enum SocketError {
 #[derive(Debug)]
 pub struct Listener {
     socket: UnixListener,
+    file: SocketFile,
+}
+
+/// The file of a socket; goes when this is dropped.
+#[derive(Debug)]
+pub struct SocketFile {
     path: PathBuf,
-    /// Device and inode of the file, so that nobody else's is removed.
-    file: Option<(u64, u64)>,
+    /// Device and inode, so that nobody else's is removed.
+    id: Option<(u64, u64)>,
 }
 
 impl Listener {
@@ -88,14 +94,11 @@ impl Listener {
             source,
         };
         let socket = UnixListener::bind(path).map_err(listen)?;
-        let file = fs::symlink_metadata(path)
-            .ok()
-            .map(|data| (data.dev(), data.ino()));
-        let listener = Listener {
-            socket,
+        let file = SocketFile {
             path: path.to_owned(),
-            file,
+            id: id(path),
         };
+        let listener = Listener { socket, file };
         listener.socket.set_nonblocking(true).map_err(listen)?;
         Ok(listener)
     }
@@ -109,7 +112,12 @@ impl Listener {
 
     /// The socket's file.
     pub fn path(&self) -> &Path {
-        &self.path
+        &self.file.path
+    }
+
+    /// The socket alone, for somebody who may outlive its file.
+    pub fn apart(self) -> (UnixListener, SocketFile) {
+        (self.socket, self.file)
     }
 }
 
@@ -119,16 +127,19 @@ impl AsFd for Listener {
     }
 }
 
-impl Drop for Listener {
+impl Drop for SocketFile {
     fn drop(&mut self) {
-        let now = fs::symlink_metadata(&self.path)
-            .ok()
-            .map(|data| (data.dev(), data.ino()));
-        if now.is_some() && now == self.file {
+        if self.id.is_some() && self.id == id(&self.path) {
             // Failing to remove it leaves a stale socket, which the next start replaces.
             let _ = fs::remove_file(&self.path);
         }
     }
+}
+
+/// Device and inode of a file.
+fn id(path: &Path) -> Option<(u64, u64)> {
+    let data = fs::symlink_metadata(path).ok()?;
+    Some((data.dev(), data.ino()))
 }
 
 /// Removes a stale socket at `path`; refuses when anything else is there.
