@@ -1,5 +1,7 @@
 //! The serial console: a 16550 at COM1.
 
+use std::cell::Cell;
+use std::convert::Infallible;
 use std::fmt;
 use std::io::{self, Write};
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -30,19 +32,36 @@ const POWER_ON: [(u8, u8); 7] = [
 const DATA: u8 = 0;
 const INTERRUPT: u8 = 2;
 
-/// Raises the port's interrupt; never blocks and never fails the guest's access.
-struct Irq(EventFd);
+/// Notes that the port's interrupt is due.
+#[derive(Default)]
+struct Irq(Cell<bool>);
 
 impl Trigger for Irq {
-    type E = io::Error;
+    type E = Infallible;
 
-    fn trigger(&self) -> io::Result<()> {
-        self.0.write(1)
+    fn trigger(&self) -> Result<(), Infallible> {
+        self.0.set(true);
+        Ok(())
+    }
+}
+
+/// The byte that the guest has just sent, on its way to the outlet.
+#[derive(Default)]
+struct Sent(Option<u8>);
+
+impl Write for Sent {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0 = bytes.first().copied();
+        Ok(bytes.len().min(1))
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
     }
 }
 
 struct Uart {
-    serial: Serial<Irq, NoEvents, Box<dyn Write + Send>>,
+    serial: Serial<Irq, NoEvents, Sent>,
     /// The UART's capacity for input when it has none.
     empty: usize,
     /// Input that is not in the UART yet.
@@ -61,18 +80,20 @@ impl Uart {
         let Some(byte) = self.typed.first() else {
             return;
         };
-        match self.serial.enqueue_raw_bytes(&[byte]) {
-            // It has the byte also where the interrupt could not be raised, which only a full counter of interrupts can cause.
-            Ok(1..) | Err(vm_superio::serial::Error::Trigger(_)) => drop(self.typed.take(1)),
-            // Loopback: try at the next access.
-            Ok(0) | Err(_) => {}
+        // None is taken in loopback: try at the next access.
+        if let Ok(1..) = self.serial.enqueue_raw_bytes(&[byte]) {
+            self.typed.take(1);
         }
     }
 }
 
 /// A 16550 UART, whose output goes to a writer and whose input comes from [`InputLine::input`].
 pub struct SerialPort {
+    /// Never held while anybody waits.
     uart: Mutex<Uart>,
+    /// Held by the vCPU that waits for it; taken without the UART.
+    out: Mutex<Box<dyn Write + Send>>,
+    irq: EventFd,
     room: EventFd,
 }
 
@@ -87,12 +108,14 @@ impl fmt::Debug for SerialPort {
 impl SerialPort {
     /// A port which raises `irq` (edge-triggered) and writes each output byte to `out` at once.
     ///
-    /// What `out` cannot take is lost, as on a line that nobody listens to.
+    /// Where `out` waits, so does the vCPU that prints, and nobody else. What `out` cannot take is lost, as on a line that nobody
+    /// listens to; what it keeps to itself, so that the vCPU need not wait, it gets a chance to write (`flush`) before each
+    /// later access.
     ///
     /// # Errors
     /// When no eventfd can be had.
     pub fn new(irq: EventFd, out: Box<dyn Write + Send>) -> io::Result<SerialPort> {
-        let serial = Serial::new(Irq(irq), out);
+        let serial = Serial::new(Irq::default(), Sent::default());
         let uart = Uart {
             empty: serial.fifo_capacity(),
             serial,
@@ -100,6 +123,8 @@ impl SerialPort {
         };
         Ok(SerialPort {
             uart: Mutex::new(uart),
+            out: Mutex::new(out),
+            irq,
             room: EventFd::new(vmm_sys_util::eventfd::EFD_NONBLOCK)?,
         })
     }
@@ -108,11 +133,37 @@ impl SerialPort {
         self.uart.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Raises the interrupt if it is due; never blocks.
+    fn interrupt(&self, uart: &Uart) {
+        if uart.serial.interrupt_evt().0.take() {
+            // A full counter is an interrupt as well.
+            let _ = self.irq.write(1);
+        }
+    }
+
     fn after_access(&self, uart: &mut Uart) {
         uart.pump();
+        self.interrupt(uart);
         if uart.typed.has_room_again() {
             // A full counter is as readable as any other.
             let _ = self.room.write(1);
+        }
+    }
+
+    /// Hands a byte on, and waits for it.
+    fn send(&self, byte: u8) {
+        let mut out = self.out.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Err(error) = out.write_all(&[byte]).and_then(|()| out.flush()) {
+            tracing::debug!("serial port: {error}");
+        }
+    }
+
+    /// Has the outlet write what it kept. Whoever holds it does so anyway.
+    fn send_rest(&self) {
+        if let Ok(mut out) = self.out.try_lock()
+            && let Err(error) = out.flush()
+        {
+            tracing::debug!("serial port: {error}");
         }
     }
 }
@@ -123,6 +174,7 @@ impl InputLine for SerialPort {
         uart.pump();
         let taken = uart.typed.push(bytes);
         uart.pump();
+        self.interrupt(&uart);
         taken
     }
 
@@ -133,6 +185,7 @@ impl InputLine for SerialPort {
 
 impl BusDevice for SerialPort {
     fn read(&self, offset: u64, data: &mut [u8]) {
+        self.send_rest();
         let mut uart = self.lock();
         for (port, byte) in (offset..).zip(data) {
             *byte = u8::try_from(port).map_or(0xff, |port| uart.serial.read(port));
@@ -141,15 +194,22 @@ impl BusDevice for SerialPort {
     }
 
     fn write(&self, offset: u64, data: &[u8]) -> Action {
-        let mut uart = self.lock();
+        self.send_rest();
         for (port, byte) in (offset..).zip(data) {
-            if let Ok(port) = u8::try_from(port)
-                && let Err(error) = uart.serial.write(port, *byte)
-            {
-                tracing::debug!("serial port: {error}");
+            let Ok(port) = u8::try_from(port) else {
+                break;
+            };
+            let mut uart = self.lock();
+            // Neither its interrupt nor its output can fail.
+            let _ = uart.serial.write(port, *byte);
+            let sent = uart.serial.writer_mut().0.take();
+            drop(uart);
+            if let Some(byte) = sent {
+                self.send(byte);
             }
+            // Only now: a guest that hears that there is room for the next byte must not spin for it while the outlet waits.
+            self.after_access(&mut self.lock());
         }
-        self.after_access(&mut uart);
         Action::None
     }
 

@@ -25,6 +25,7 @@ use crate::config::{Config, NumaSpec};
 use crate::control::block_report::Disk;
 use crate::control::daemon_report::Daemon;
 use crate::control::socket::SocketFile;
+use crate::gate::Hurry;
 use crate::host::bus_error::BusErrors;
 use crate::image::ImageError;
 use crate::kvm::cpuid::{self, Processors};
@@ -163,8 +164,9 @@ impl Drop for Parts {
     }
 }
 
-/// Makes everything but the vCPUs. Memory is mapped, and nobody may touch it yet.
-pub fn parts(config: &Config, news: &NewsSender, freezer: Freezer) -> Result<Parts, Error> {
+/// Makes everything but the vCPUs. Memory is mapped, and nobody may touch it yet. Output that waits in a vCPU's thread looks at
+/// `hurry`.
+pub fn parts(config: &Config, hurry: &Hurry, news: &NewsSender, freezer: Freezer) -> Result<Parts, Error> {
     // Everything that can be refused is refused before memory is taken.
     config.mem_path.as_deref().map_or(Ok(()), check_mem_path)?;
     (config.host_cpus.iter()).try_for_each(|(vcpu, cpus)| pinning::check(*vcpu, cpus))?;
@@ -185,7 +187,7 @@ pub fn parts(config: &Config, news: &NewsSender, freezer: Freezer) -> Result<Par
     if let Some(warning) = budget::check(config, phys_bits)? {
         eprintln!("ballast: warning: {warning}");
     }
-    let output = outlets::serial(&config.serial)?;
+    let output = outlets::serial(&config.serial, hurry)?;
     kick::install_handler().map_err(Error::Handler)?;
 
     slots::check_shared(config)?;

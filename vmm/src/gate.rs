@@ -3,7 +3,8 @@
 //! Shutting is two steps that this file keeps in order: the flag first, so that a vCPU on its way in sees it, then the
 //! kick of [`crate::kvm::kick`], so that a vCPU inside comes out. The one who shut the gate waits until all are parked.
 
-use std::sync::{Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use crate::kvm::kick::Kicker;
@@ -24,26 +25,43 @@ struct State {
     parked: usize,
 }
 
+/// Whether the vCPUs are wanted at their gate: what waits in one of their threads while it serves an exit, without a bound of its
+/// own, looks here now and then. On only when they have been kicked, so that none goes back into the guest with it.
+#[derive(Clone, Debug, Default)]
+pub struct Hurry(Arc<AtomicBool>);
+
+impl Hurry {
+    /// Whether to give up waiting.
+    pub fn is_on(&self) -> bool {
+        self.0.load(Ordering::SeqCst)
+    }
+
+    pub(crate) fn set(&self, on: bool) {
+        self.0.store(on, Ordering::SeqCst);
+    }
+}
+
 /// Shared by the vCPU threads, which pass it, and the machine, which opens and shuts it.
 #[derive(Debug)]
 pub struct Gate {
     state: Mutex<State>,
     changed: Condvar,
+    hurry: Hurry,
 }
 
-impl Default for Gate {
-    fn default() -> Gate {
+impl Gate {
+    /// A gate that is shut.
+    pub fn new(hurry: Hurry) -> Gate {
         Gate {
             state: Mutex::new(State {
                 door: Door::Shut,
                 parked: 0,
             }),
             changed: Condvar::new(),
+            hurry,
         }
     }
-}
 
-impl Gate {
     fn lock(&self) -> MutexGuard<'_, State> {
         // The state is a flag and a count, both valid at any time: a panic elsewhere cannot have broken them.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
@@ -82,6 +100,7 @@ impl Gate {
             for kicker in kickers {
                 kicker.kick();
             }
+            self.hurry.set(true);
             let state = self.lock();
             let (state, _) = self
                 .changed
@@ -100,6 +119,7 @@ impl Gate {
     pub fn open(&self) {
         let mut state = self.lock();
         if state.door == Door::Shut {
+            self.hurry.set(false);
             state.door = Door::Open;
             self.changed.notify_all();
         }
@@ -108,6 +128,10 @@ impl Gate {
     /// Sends the parked threads home, for good.
     pub fn remove(&self) {
         self.lock().door = Door::Gone;
+        self.hurry.set(true);
         self.changed.notify_all();
     }
 }
+
+#[cfg(test)]
+mod tests;

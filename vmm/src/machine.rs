@@ -18,6 +18,7 @@ use crate::control::block_report::Disk;
 use crate::control::daemon_report::Daemon;
 use crate::control::event::{Event, ShutdownReason};
 use crate::control::inventory::{self, Item};
+use crate::gate::Hurry;
 use crate::news::{News, NewsSender};
 use crate::objects::Objects;
 use crate::pinning;
@@ -132,8 +133,10 @@ impl Machine {
     /// Builds the machine of `config` and starts it, which goes on in a thread of its own where memory is to be filled before the
     /// guest runs. Its vCPUs wait; [`Machine::cont`] lets them run.
     pub fn build(config: &Config, news: &NewsSender, freezer: Freezer) -> Result<Machine, build::Error> {
-        let parts = build::parts(config, news, freezer)?;
-        let threads = VcpuThreads::spawn(config.topology.vcpus(), |vcpu| config.place(vcpu), news)
+        let hurry = Hurry::default();
+        let parts = build::parts(config, &hurry, news, freezer)?;
+        let vcpus = config.topology.vcpus();
+        let threads = VcpuThreads::spawn(vcpus, |vcpu| config.place(vcpu), hurry, news)
             .map_err(build::Error::Threads)?;
         let pins: Vec<_> = threads
             .infos()

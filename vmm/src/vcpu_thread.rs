@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use devices::action::Action;
 
-use crate::gate::Gate;
+use crate::gate::{Gate, Hurry};
 use crate::kvm::kick::{ExitFlag, Kicker};
 use crate::kvm::vcpu::{Exit, Vcpu};
 use crate::machine::{VcpuInfo, VcpuPlace};
@@ -47,9 +47,14 @@ pub struct VcpuThreads {
 
 impl VcpuThreads {
     /// Starts a thread for each of so many vCPUs, named as in QEMU; they get them by [`VcpuThreads::seat`]. `place` says where a
-    /// vCPU is in the guest.
-    pub fn spawn(vcpus: u8, place: impl Fn(u8) -> VcpuPlace, news: &NewsSender) -> io::Result<VcpuThreads> {
-        let gate = Arc::new(Gate::default());
+    /// vCPU is in the guest. Their stops put those who wait for them in a `hurry`.
+    pub fn spawn(
+        vcpus: u8,
+        place: impl Fn(u8) -> VcpuPlace,
+        hurry: Hurry,
+        news: &NewsSender,
+    ) -> io::Result<VcpuThreads> {
+        let gate = Arc::new(Gate::new(hurry));
         let mut seats = Vec::new();
         let (mut kickers, mut infos, mut threads) = (Vec::new(), Vec::new(), Vec::new());
         for index in 0..vcpus {

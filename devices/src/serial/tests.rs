@@ -1,4 +1,6 @@
-use std::sync::Arc;
+use std::sync::{Arc, Condvar, mpsc};
+use std::thread;
+use std::time::Duration;
 
 use vmm_sys_util::eventfd::EFD_NONBLOCK;
 
@@ -11,6 +13,8 @@ const INTERRUPT_ENABLE: u64 = 1;
 const INTERRUPT_IDENTIFICATION: u64 = 2;
 const MODEM_CONTROL: u64 = 4;
 const LINE_STATUS: u64 = 5;
+
+const PATIENCE: Duration = Duration::from_secs(20);
 
 #[derive(Clone, Default)]
 struct Out(Arc<Mutex<Vec<u8>>>);
@@ -34,6 +38,46 @@ impl Write for Broken {
     }
 
     fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// Takes nothing until somebody opens it.
+#[derive(Clone, Default)]
+struct Stuck(Arc<(Mutex<State>, Condvar)>);
+
+#[derive(Default)]
+struct State {
+    open: bool,
+    waits: bool,
+    taken: Vec<u8>,
+    flushes: usize,
+}
+
+impl Stuck {
+    fn wait_until(&self, is: impl Fn(&State) -> bool) {
+        let (state, changed) = &*self.0;
+        let state = state.lock().unwrap();
+        let waited = changed.wait_timeout_while(state, PATIENCE, |state| !is(state));
+        assert!(!waited.unwrap().1.timed_out());
+    }
+
+    fn change(&self, change: impl FnOnce(&mut State)) {
+        change(&mut self.0.0.lock().unwrap());
+        self.0.1.notify_all();
+    }
+}
+
+impl Write for Stuck {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.change(|state| state.waits = true);
+        self.wait_until(|state| state.open);
+        self.change(|state| state.taken.extend(bytes));
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        self.change(|state| state.flushes += 1);
         Ok(())
     }
 }
@@ -75,6 +119,65 @@ fn survives_an_output_that_fails() {
     let (port, _) = port(Box::new(Broken));
     let _ = port.write(DATA, b"x");
     assert_eq!(read(&port, LINE_STATUS) & 0x20, 0x20, "ready for the next byte");
+}
+
+/// One that types, and other vCPUs, have nothing to do with a vCPU whose output nobody takes.
+#[test]
+fn nobody_waits_for_a_vcpu_that_waits_for_its_output() {
+    let out = Stuck::default();
+    let (port, irq) = port(Box::new(out.clone()));
+    let _ = port.write(INTERRUPT_ENABLE, &[2]);
+    assert!(irq.read().is_ok());
+    read(&port, INTERRUPT_IDENTIFICATION);
+    let port = Arc::new(port);
+    let printing = Arc::clone(&port);
+    let printing = thread::spawn(move || printing.write(DATA, b"x"));
+    out.wait_until(|state| state.waits);
+    assert!(irq.read().is_err(), "the byte has not left");
+
+    let (done, others) = mpsc::channel();
+    let other = Arc::clone(&port);
+    thread::spawn(move || {
+        assert_eq!(other.input(b"key"), 3);
+        assert_eq!(drain(&other), b"key");
+        let _ = other.write(MODEM_CONTROL, &[0x08]);
+        done.send(()).unwrap();
+    });
+    others.recv_timeout(PATIENCE).expect("nobody waits");
+    assert!(!printing.is_finished());
+
+    while irq.read().is_ok() {}
+    out.change(|state| state.open = true);
+    assert_eq!(printing.join().unwrap(), Action::None);
+    assert_eq!(out.0.0.lock().unwrap().taken, b"x");
+    let _ = port.write(DATA, b"y");
+    assert_eq!(out.0.0.lock().unwrap().taken, b"xy");
+}
+
+#[test]
+fn a_byte_that_has_left_is_told_to_the_driver() {
+    let (port, irq) = port(Box::new(Out::default()));
+    let _ = port.write(INTERRUPT_ENABLE, &[2]);
+    assert!(irq.read().is_ok());
+    for byte in b"hello" {
+        read(&port, INTERRUPT_IDENTIFICATION);
+        assert!(irq.read().is_err());
+        let _ = port.write(DATA, &[*byte]);
+        assert!(irq.read().is_ok());
+    }
+}
+
+/// An outlet that a vCPU could not wait for has kept the byte.
+#[test]
+fn every_access_gives_the_outlet_a_chance() {
+    let out = Stuck::default();
+    let (port, _) = port(Box::new(out.clone()));
+    for access in 1..4 {
+        read(&port, LINE_STATUS);
+        assert_eq!(out.0.0.lock().unwrap().flushes, access);
+    }
+    let _ = port.write(MODEM_CONTROL, &[0x08]);
+    assert_eq!(out.0.0.lock().unwrap().flushes, 4);
 }
 
 #[test]
