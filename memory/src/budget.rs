@@ -97,7 +97,12 @@ impl Budget {
     pub fn check(&self) -> Result<(), OverBudget> {
         let pools = self.unreserved.iter().flat_map(|page| supply::pool(*page));
         let sets = self.costs.iter().filter(|cost| cost.source == Source::Memory);
-        let sets: BTreeSet<_> = sets.filter_map(|cost| cost.nodes.as_ref()).collect();
+        // What is bound to others is refused when it is mapped.
+        let there = numa::nodes();
+        let sets: BTreeSet<_> = sets
+            .filter_map(|cost| cost.nodes.as_ref())
+            .filter(|nodes| nodes.is_subset(&there))
+            .collect();
         let nodes = sets.into_iter().map(|nodes| supply::nodes(nodes, self.swappable));
         let memory = supply::memory(self.swappable);
         self.compare(memory.into_iter().chain(nodes).chain(pools))

@@ -140,7 +140,13 @@ fn a_node_gives_what_nothing_else_may() {
 
 #[test]
 fn a_node_of_this_host_is_asked() {
-    assert_eq!(Budget::new([&bound("a", 1, "0")], []).check(), Ok(()));
+    for nodes in ["0", "1023"] {
+        assert_eq!(
+            Budget::new([&bound("a", 1, nodes)], []).check(),
+            Ok(()),
+            "{nodes}"
+        );
+    }
     let total = meminfo::node(0).size("MemTotal").unwrap();
     let text = Budget::new([&bound("a", (total.bytes() >> 20) + (1 << 26), "0")], []);
     let text = text.check().unwrap_err().to_string();
