@@ -1,6 +1,7 @@
 //! A guest under Ballast.
 
 use std::ffi::{OsStr, OsString};
+use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
 use std::thread;
@@ -255,8 +256,25 @@ impl Vm {
     /// there.
     pub fn qmp(&self) -> Result<Qmp> {
         let mut qmp = self.early_qmp()?;
-        let filled = qmp.wait_filled();
+        let filled = qmp.wait_filled().and_then(|()| self.wait_started());
         filled.map(|()| qmp).map_err(|error| self.explain(error))
+    }
+
+    /// Waits until the thread that fills memory, and then loads the kernel, is through: `quit` before is no success.
+    fn wait_started(&self) -> Result<()> {
+        let tasks = PathBuf::from(format!("/proc/{}/task", self.pid()));
+        let is_starting = || {
+            let mut tasks = fs::read_dir(&tasks).into_iter().flatten().flatten();
+            tasks.any(|task| fs::read_to_string(task.path().join("comm")).is_ok_and(|name| name == "start\n"))
+        };
+        match eventually(BOOT, || Ok(!is_starting()))? {
+            true => Ok(()),
+            false => Err(Error::TimedOut {
+                what: "end of the start".into(),
+                patience: BOOT,
+                seen: self.errors.text(),
+            }),
+        }
     }
 
     /// The same without waiting.
