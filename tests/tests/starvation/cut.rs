@@ -7,6 +7,7 @@ use std::thread;
 use std::time::Duration;
 
 use serde_json::{Value, json};
+use tests::harness::agent::{Agent, BOOT};
 use tests::harness::vm::Launch;
 use tests::harness::{Error, Result};
 
@@ -155,6 +156,16 @@ fn a_file_that_is_cut_stops_the_guest() -> Result<()> {
     backing.set(CUT_RAM << 20)?;
     qmp.command("cont", Value::Null)?;
     qmp.wait_event("RESET", PATIENCE)?;
-    drop(vm);
+
+    // The end does not wait for a worker that waits.
+    Agent::wait(agent.console, BOOT).map_err(|error| vm.explain(error))?;
+    qmp.command("stop", Value::Null)?;
+    backing.set(0)?;
+    starved(&mut qmp, "file-cut")?;
+    qmp.command("quit", Value::Null)?;
+    let status = vm.wait(PATIENCE)?;
+    let said = vm.errors.text();
+    assert_eq!(status.code(), Some(0), "{said}");
+    assert!(said.contains("device 'balloon0' waits for a page"), "{said}");
     Ok(())
 }
