@@ -1,12 +1,20 @@
-//! The console of virtio, as a stock kernel's driver uses it.
+//! The console of virtio, as a stock kernel's driver uses it, and a serial port to which nobody listens.
 
-use std::fs;
+use std::fs::{self, File};
 use std::path::{Path, PathBuf};
 use std::process::ChildStdin;
+use std::thread;
+use std::time::Duration;
 
+use rustix::fs::{CWD, FileType, Mode, mknodat};
+use rustix::io::ioctl_fionread;
+use rustix::pipe::fcntl_setpipe_size;
+use serde_json::Value;
 use tempfile::TempDir;
-use tests::harness::agent::Agent;
-use tests::harness::vm::{Launch, Vm};
+use tests::agent::READY;
+use tests::harness::agent::{Agent, BOOT};
+use tests::harness::console::Transcript;
+use tests::harness::vm::{Launch, Vm, eventually};
 use tests::harness::{Error, Result};
 
 /// How many times as fast as the serial port the console has to be.
@@ -36,6 +44,42 @@ fn the_console_carries_much_and_loses_nothing() -> Result<()> {
     let all = rig.agent.exec(&numbers)?;
     let expected: String = (1..=lines).map(|line| format!("0123456789{line:05}\n")).collect();
     assert!(all == expected, "the console lost or changed something");
+    Ok(())
+}
+
+/// Its vCPU waits within the kernel's first messages, and everything else goes on.
+#[test]
+#[ignore = "needs the lab: cargo lab test"]
+fn a_guest_whose_output_nobody_reads_can_be_stopped_reset_and_ended() -> Result<()> {
+    let directory = tempfile::tempdir().map_err(Error::file("create", Path::new("/tmp")))?;
+    let path = directory.path().join("serial");
+    let made = mknodat(CWD, &path, FileType::Fifo, Mode::RUSR | Mode::WUSR, 0);
+    made.map_err(|errno| Error::file("create", &path)(errno.into()))?;
+    let opened = File::options().read(true).write(true).open(&path);
+    let output = opened.map_err(Error::file("open", &path))?;
+    fcntl_setpipe_size(&output, 4096).map_err(|errno| Error::file("bound", &path)(errno.into()))?;
+    // With one byte in its only page it is not ready for the next one (pipe_poll of fs/pipe.c).
+    let full = || Ok(ioctl_fionread(&output).is_ok_and(|bytes| bytes > 0));
+
+    let serial = format!("-serial file:{}", path.display());
+    let launch = Launch::tiny().append("loglevel=7").line(&serial);
+    let mut vm = launch.reboots().qmp().start()?;
+    let mut qmp = vm.qmp()?;
+    assert!(eventually(BOOT, full)?, "{}", vm.errors.text());
+    // The next byte is on its way.
+    thread::sleep(Duration::from_millis(200));
+    qmp.command("stop", Value::Null)?;
+    qmp.command("cont", Value::Null)?;
+    thread::sleep(Duration::from_millis(200));
+    qmp.command("system_reset", Value::Null)?;
+    qmp.wait_event("RESET", BOOT)?;
+
+    // The second guest comes up once somebody reads.
+    let reader = output.try_clone().map_err(Error::file("read", &path))?;
+    let said = Transcript::of(reader);
+    said.wait_for(READY, 0, BOOT).map_err(|error| vm.explain(error))?;
+    qmp.command("quit", Value::Null)?;
+    assert_eq!(vm.wait(BOOT)?.code(), Some(0), "{}", vm.errors.text());
     Ok(())
 }
 
