@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use devices::host_sockets::HostSockets;
 use rustix::net::{AddressFamily, SocketAddrUnix, SocketFlags, SocketType, connect, socket_with};
 
-use crate::control::socket::{Listener, SocketError, SocketFile};
+use crate::control::socket::{self, Listener, SocketError, SocketFile};
 use crate::descriptors;
 
 /// `PATH`, where programs call, and `PATH_PORT`, where they serve.
@@ -59,9 +59,7 @@ impl PortSockets {
 
 impl HostSockets for PortSockets {
     fn accept(&mut self) -> io::Result<UnixStream> {
-        let (stream, _) = self.listener.accept()?;
-        stream.set_nonblocking(true)?;
-        self.keep(stream)
+        self.keep(socket::accept(&self.listener)?)
     }
 
     fn connect(&mut self, port: u32) -> io::Result<UnixStream> {

@@ -105,9 +105,7 @@ impl Listener {
 
     /// The next client that waits, non-blocking; `WouldBlock` when none does.
     pub fn accept(&self) -> io::Result<UnixStream> {
-        let (stream, _) = self.socket.accept()?;
-        stream.set_nonblocking(true)?;
-        Ok(stream)
+        accept(&self.socket)
     }
 
     /// The socket's file.
@@ -134,6 +132,13 @@ impl Drop for SocketFile {
             let _ = fs::remove_file(&self.path);
         }
     }
+}
+
+/// The next client that waits at `socket`, non-blocking; `WouldBlock` when none does.
+pub fn accept(socket: &UnixListener) -> io::Result<UnixStream> {
+    let (stream, _) = socket.accept()?;
+    stream.set_nonblocking(true)?;
+    Ok(stream)
 }
 
 /// Device and inode of a file.
