@@ -15,6 +15,7 @@ use devices::virtio::pci::{BAR_BYTES, VirtioPci};
 use devices::virtio::queue::{QueueError, VirtQueue};
 use devices::virtio::{Description, Memory, VirtioDevice};
 use memory::layout::PCI32_WINDOW_START;
+use tempfile::NamedTempFile;
 use vm_memory::{Bytes, GuestAddress};
 
 use super::super::testing::{SIZE, shaky};
@@ -40,6 +41,14 @@ fn alone(test: &str) -> Option<Output> {
     Some(command.env(CHILD, "1").output().unwrap())
 }
 
+/// Guest memory whose missing pages are told of.
+fn watched() -> (Ram, NamedTempFile, BusErrors) {
+    let (ram, file) = shaky();
+    let errors = BusErrors::watch().unwrap();
+    BusErrors::guard(&ram);
+    (ram, file, errors)
+}
+
 fn wait_for(errors: &BusErrors) -> BusError {
     let end = Instant::now() + Duration::from_secs(20);
     loop {
@@ -57,9 +66,7 @@ fn a_thread_waits_until_its_page_is_there() {
         assert!(output.status.success(), "{output:?}");
         return;
     }
-    let (ram, file) = shaky();
-    let errors = BusErrors::watch().unwrap();
-    BusErrors::guard(&ram);
+    let (ram, file, errors) = watched();
     file.as_file().set_len(SIZE / 2).unwrap();
     let memory = ram.memory().clone();
     let worker = thread::spawn(move || {
@@ -101,9 +108,7 @@ fn who_types_does_not_wait_for_the_consoles_page() {
         assert!(output.status.success(), "{output:?}");
         return;
     }
-    let (ram, file) = shaky();
-    let errors = BusErrors::watch().unwrap();
-    BusErrors::guard(&ram);
+    let (ram, file, errors) = watched();
     let (handle, console) = Console::new("console0".into(), Box::new(std::io::sink())).unwrap();
     let device = VirtioPci::new(
         Box::new(console),
@@ -199,9 +204,7 @@ fn a_machine_ends_without_a_device_that_waits_for_a_page() {
         assert!(output.status.success(), "{output:?}");
         return;
     }
-    let (ram, file) = shaky();
-    let errors = BusErrors::watch().unwrap();
-    BusErrors::guard(&ram);
+    let (ram, file, errors) = watched();
     file.as_file().set_len(SIZE / 2).unwrap();
     let faults = Arc::new(Faults::new());
     let pci = PciRoot::new(Arc::clone(&faults));
