@@ -128,6 +128,10 @@ const WITHOUT_ROOT: Need = need(
     ["fakeroot", "fakeroot", "fakeroot", "fakeroot"],
 );
 
+/// Times that packages are installed at most: apt takes out a package of another release that does not go with a new one (the tools
+/// of QEMU out of backports, say, for its emulator out of the release), and what the package had is missing only then.
+const ROUNDS: usize = 2;
+
 /// Which of the needs are meant.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Purpose {
@@ -164,14 +168,16 @@ pub fn ensure(purpose: Purpose, paths: &Paths) -> Result<()> {
             .filter(|need| !need.sign.is_there())
             .collect::<Vec<_>>()
     };
-    let missing = absent();
-    if missing.is_empty() {
-        return Ok(());
-    }
     if debian::here() && debian::may_install() {
-        let packages: Vec<&str> = missing.iter().map(|need| need.packages[0]).collect();
-        eprintln!("lab: installing {}", packages.join(" "));
-        debian::install(&packages, &paths.logs().join("install.log"))?;
+        for _round in 0..ROUNDS {
+            let missing = absent();
+            if missing.is_empty() {
+                break;
+            }
+            let packages: Vec<&str> = missing.iter().map(|need| need.packages[0]).collect();
+            eprintln!("lab: installing {}", packages.join(" "));
+            debian::install(&packages, &paths.logs().join("install.log"))?;
+        }
     }
     let missing = absent();
     if missing.is_empty() {
