@@ -100,7 +100,7 @@ fn long_a_mebibyte_takes_the_console_a_fifth_of_the_time() -> Result<()> {
     let mut seconds = [0.0; 2];
     for _ in 0..PARTS {
         for (port, seconds) in ports.iter().zip(&mut seconds) {
-            *seconds += rig.write(port)?;
+            *seconds += rig.write(port).map_err(|error| rig.explain(error))?;
         }
     }
     // The agent's words stand between the parts of the console.
@@ -109,7 +109,8 @@ fn long_a_mebibyte_takes_the_console_a_fifth_of_the_time() -> Result<()> {
     assert_eq!(console, PARTS, "the console lost or changed something");
     assert!(
         serial.ends_with(&part.repeat(PARTS)),
-        "the serial port lost or changed something"
+        "the serial port lost or changed something: {}",
+        rig.said_else()
     );
 
     let [fast, slow] = seconds;
@@ -124,7 +125,7 @@ fn long_a_mebibyte_takes_the_console_a_fifth_of_the_time() -> Result<()> {
 
 /// A guest with a console beside its serial port.
 struct Rig {
-    _vm: Vm,
+    vm: Vm,
     agent: Agent<ChildStdin>,
     /// What came out of the serial port.
     serial: PathBuf,
@@ -142,11 +143,27 @@ impl Rig {
             .start()?;
         let agent = vm.boot()?;
         Ok(Rig {
-            _vm: vm,
+            vm,
             agent,
             serial,
             _directory: directory,
         })
+    }
+
+    /// What came out of the serial port besides the lines that were written there: words of the guest's kernel.
+    fn said_else(&self) -> String {
+        let serial = fs::read(&self.serial).unwrap_or_default();
+        String::from_utf8_lossy(&serial).replace(&format!("{LINE}\n"), "")
+    }
+
+    fn explain(&self, error: Error) -> Error {
+        match self.vm.explain(error) {
+            Error::Ended { what, seen } => Error::Ended {
+                what,
+                seen: format!("{seen}\nout of the serial port came:\n{}", self.said_else()),
+            },
+            other => other,
+        }
     }
 
     /// How long the guest needs to write a part to a port.

@@ -120,11 +120,11 @@ fn one_that_fails_says_why_and_leaves_no_file() {
         error.contains("cannot preallocate") && error.contains("room for"),
         "{error}"
     );
-    let failed: Vec<_> = reports.try_iter().collect();
-    assert!(
-        matches!(&failed[..], [PreallocReport { state: PreallocState::Failed(text), .. }] if text.starts_with(&error)),
-        "{failed:?}"
-    );
+    // The small one may be through before the room is gone.
+    let told: Vec<_> = reports.try_iter().map(|report| report.state).collect();
+    let failed =
+        |state: &PreallocState| matches!(state, PreallocState::Failed(text) if text.starts_with(&error));
+    assert!(told.iter().any(failed), "{told:?}");
     drop((population, ram));
     assert!(!path.exists(), "a start that failed left its file");
 }
