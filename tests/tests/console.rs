@@ -157,13 +157,8 @@ impl Rig {
     }
 
     fn explain(&self, error: Error) -> Error {
-        match self.vm.explain(error) {
-            Error::Ended { what, seen } => Error::Ended {
-                what,
-                seen: format!("{seen}\nout of the serial port came:\n{}", self.said_else()),
-            },
-            other => other,
-        }
+        println!("out of the serial port came:\n{}", self.said_else());
+        self.vm.explain(error)
     }
 
     /// How long the guest needs to write a part to a port.

@@ -1,7 +1,8 @@
 //! The tests with real guests: each test program gets a lab host of its own, and several lab hosts run at a time.
 //!
 //! An emulated lab host is not above suspicion: now and then its kernel dies of a race of the emulator, or a guest loses its
-//! mind before its first word. There what failed is tried once more in a new host, and what passes only then is told at the end.
+//! mind, the more often the more else the machine has to do. There what failed is tried once more in a new host with nothing
+//! beside it, and what passes only then is told at the end.
 
 use std::io::{self, Write};
 use std::process::Command;
@@ -32,7 +33,8 @@ const LONG: &str = "long_";
 /// With more failures than this in one program, it was not the emulator.
 const FLUKES: usize = 2;
 
-/// Runs the tests that are ignored on this machine, as many lab hosts at a time as there is room for.
+/// Runs the tests that are ignored on this machine, as many lab hosts at a time as there is room for, and then once more what an
+/// emulator may have failed, with one lab host at a time.
 pub fn run(
     workshop: &Workshop,
     executables: &[Executable],
@@ -55,63 +57,45 @@ pub fn run(
     programs.sort_by_key(|(_, tests)| std::cmp::Reverse(tests.len()));
     let abreast = host::abreast().min(programs.len());
     let next = Mutex::new(programs.iter());
-    let serve = || -> Result<Tried> {
-        let mut all = Tried::default();
+    let serve = || -> Result<Vec<_>> {
+        let mut all = Vec::new();
         loop {
             let program = next.lock().unwrap_or_else(PoisonError::into_inner).next();
             let Some((executable, tests)) = program else {
                 return Ok(all);
             };
-            let tried = run_program(workshop, &tiny, executable, tests, selection.long)?;
-            all.cases.extend(tried.cases);
-            all.second.extend(tried.second);
+            let cases = run_one(workshop, &tiny, executable, tests, selection.long)?;
+            all.push((executable, tests, cases));
         }
     };
     let results: Vec<_> = thread::scope(|scope| {
         let servers: Vec<_> = (0..abreast).map(|_| scope.spawn(serve)).collect();
         servers.into_iter().map(thread::ScopedJoinHandle::join).collect()
     });
-    for tried in results {
-        let tried = tried.map_err(|_| Error::Failed("running a lab host panicked".into()))??;
-        tried.cases.into_iter().for_each(|case| report.add_quietly(case));
-        for name in tried.second {
+    let mut again = Vec::new();
+    for served in results {
+        let served = served.map_err(|_| Error::Failed("running a lab host panicked".into()))??;
+        for (executable, tests, cases) in served {
+            let (failed, passed): (Vec<Case>, Vec<Case>) =
+                cases.into_iter().partition(|case| case.failure.is_some());
+            let remaining = remaining(&executable.name, tests, &passed);
+            passed.into_iter().for_each(|case| report.add_quietly(case));
+            if (1..=FLUKES).contains(&failed.len()) && workshop.choice.place == Place::LabTcg {
+                again.push((executable, remaining, failed));
+            } else {
+                failed.into_iter().for_each(|case| report.add_quietly(case));
+            }
+        }
+    }
+    for (executable, tests, failed) in again {
+        println!("{}: once more, in a new lab host", tests.join(", "));
+        let cases = run_one(workshop, &tiny, executable, &tests, selection.long)?;
+        cases.into_iter().for_each(|case| report.add_quietly(case));
+        for Case { name, .. } in failed {
             report.note(format!("SECOND TRY: {name} failed once in the emulated lab host"));
         }
     }
     Ok(())
-}
-
-/// What became of tests.
-#[derive(Debug, Default)]
-struct Tried {
-    cases: Vec<Case>,
-    /// Those that failed, and were tried again.
-    second: Vec<String>,
-}
-
-/// Runs the tests of a program, and what failed once more where that may have been the emulator.
-fn run_program(
-    workshop: &Workshop,
-    tiny: &Tiny,
-    executable: &Executable,
-    tests: &[String],
-    long: bool,
-) -> Result<Tried> {
-    let first = run_one(workshop, tiny, executable, tests, long)?;
-    let (failed, passed): (Vec<Case>, Vec<Case>) = first.into_iter().partition(|case| case.failure.is_some());
-    if failed.is_empty() || failed.len() > FLUKES || workshop.choice.place != Place::LabTcg {
-        let cases = passed.into_iter().chain(failed).collect();
-        return Ok(Tried {
-            cases,
-            second: Vec::new(),
-        });
-    }
-    let again = remaining(&executable.name, tests, &passed);
-    println!("{}: once more, in a new lab host", again.join(", "));
-    let mut cases = run_one(workshop, tiny, executable, &again, long)?;
-    cases.extend(passed);
-    let second = failed.into_iter().map(|case| case.name).collect();
-    Ok(Tried { cases, second })
 }
 
 /// The tests of a program that have not passed: they failed, or the lab host ended before them.
