@@ -61,13 +61,16 @@ fn amid(path: &Path, line: &str) -> (Running, Qmp) {
     }
 }
 
-/// Waits for the end of the start, of which nobody who asks for it is told: the thread that does it is gone.
+/// Waits for the end of the start, of which nobody who asks for it is told: the thread that does it is gone. Before its first
+/// instruction a thread has the name of the one that made it.
 fn until_started(running: &Running, qmp: &mut Qmp) {
-    let tasks = format!("/proc/{}/task", running.0.id());
+    let id = running.0.id().to_string();
+    let tasks = format!("/proc/{id}/task");
     let is_starting = || {
         let tasks = fs::read_dir(&tasks).unwrap().flatten();
-        let mut names = tasks.filter_map(|task| fs::read_to_string(task.path().join("comm")).ok());
-        names.any(|name| name.trim() == "start")
+        let others = tasks.filter(|task| task.file_name() != *id);
+        let mut names = others.filter_map(|task| fs::read_to_string(task.path().join("comm")).ok());
+        names.any(|name| ["start", "ballast"].contains(&name.trim()))
     };
     let start = Instant::now();
     while is_starting() {
