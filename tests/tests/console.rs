@@ -105,12 +105,12 @@ fn long_a_mebibyte_takes_the_console_a_fifth_of_the_time() -> Result<()> {
     }
     // The agent's words stand between the parts of the console.
     let console = rig.agent.console.transcript.text().matches(&part).count();
-    let serial = fs::read_to_string(&rig.serial).map_err(Error::file("read", &rig.serial))?;
+    let serial = rig.serial()?;
     assert_eq!(console, PARTS, "the console lost or changed something");
     assert!(
         serial.ends_with(&part.repeat(PARTS)),
         "the serial port lost or changed something: {}",
-        rig.said_else()
+        besides_lines(&serial)
     );
 
     let [fast, slow] = seconds;
@@ -150,14 +150,15 @@ impl Rig {
         })
     }
 
-    /// What came out of the serial port besides the lines that were written there: words of the guest's kernel.
-    fn said_else(&self) -> String {
-        let serial = fs::read(&self.serial).unwrap_or_default();
-        String::from_utf8_lossy(&serial).replace(&format!("{LINE}\n"), "")
+    fn serial(&self) -> Result<String> {
+        fs::read_to_string(&self.serial).map_err(Error::file("read", &self.serial))
     }
 
     fn explain(&self, error: Error) -> Error {
-        println!("out of the serial port came:\n{}", self.said_else());
+        let said = self
+            .serial()
+            .map_or_else(|error| error.to_string(), |said| besides_lines(&said));
+        println!("out of the serial port came:\n{said}");
         self.vm.explain(error)
     }
 
@@ -176,4 +177,9 @@ impl Rig {
         };
         Ok(end - start)
     }
+}
+
+/// What is no line that was written there: words of the guest's kernel.
+fn besides_lines(serial: &str) -> String {
+    serial.replace(&format!("{LINE}\n"), "")
 }

@@ -168,18 +168,21 @@ pub fn ensure(purpose: Purpose, paths: &Paths) -> Result<()> {
             .filter(|need| !need.sign.is_there())
             .collect::<Vec<_>>()
     };
-    if debian::here() && debian::may_install() {
-        for _round in 0..ROUNDS {
-            let missing = absent();
-            if missing.is_empty() {
-                break;
-            }
-            let packages: Vec<&str> = missing.iter().map(|need| need.packages[0]).collect();
-            eprintln!("lab: installing {}", packages.join(" "));
-            debian::install(&packages, &paths.logs().join("install.log"))?;
+    let mut missing = absent();
+    let rounds = if debian::here() && debian::may_install() {
+        ROUNDS
+    } else {
+        0
+    };
+    for _round in 0..rounds {
+        if missing.is_empty() {
+            break;
         }
+        let packages: Vec<&str> = missing.iter().map(|need| need.packages[0]).collect();
+        eprintln!("lab: installing {}", packages.join(" "));
+        debian::install(&packages, &paths.logs().join("install.log"))?;
+        missing = absent();
     }
-    let missing = absent();
     if missing.is_empty() {
         Ok(())
     } else {

@@ -76,15 +76,14 @@ pub fn run(
     for served in results {
         let served = served.map_err(|_| Error::Failed("running a lab host panicked".into()))??;
         for (executable, tests, cases) in served {
-            let (failed, passed): (Vec<Case>, Vec<Case>) =
+            let (failed, mut told): (Vec<Case>, Vec<Case>) =
                 cases.into_iter().partition(|case| case.failure.is_some());
-            let remaining = remaining(&executable.name, tests, &passed);
-            passed.into_iter().for_each(|case| report.add_quietly(case));
             if (1..=FLUKES).contains(&failed.len()) && workshop.choice.place == Place::LabTcg {
-                again.push((executable, remaining, failed));
+                again.push((executable, remaining(&executable.name, tests, &told), failed));
             } else {
-                failed.into_iter().for_each(|case| report.add_quietly(case));
+                told.extend(failed);
             }
+            told.into_iter().for_each(|case| report.add_quietly(case));
         }
     }
     for (executable, tests, failed) in again {
